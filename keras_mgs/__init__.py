@@ -1,0 +1,21 @@
+"""Model Gradient Similarity for Keras 3: a monitor and a regulariser."""
+
+from keras_mgs.callbacks import MGSMetrics
+from keras_mgs.kernel import eigenvalues, jacobian, kernel, log_det, sample_traces, trace
+from keras_mgs.model import MGSModel
+from keras_mgs.penalties import LogDetPenalty, LossGradientPenalty, TracePenalty
+
+__version__ = "0.1.0"
+__all__ = [
+    "LogDetPenalty",
+    "LossGradientPenalty",
+    "MGSMetrics",
+    "MGSModel",
+    "TracePenalty",
+    "eigenvalues",
+    "jacobian",
+    "kernel",
+    "log_det",
+    "sample_traces",
+    "trace",
+]

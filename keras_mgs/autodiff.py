@@ -1,0 +1,73 @@
+"""Reverse passes. The only file that knows `tf.GradientTape`."""
+
+import tensorflow as tf
+
+
+def tape():
+    """A tape that answers several questions about one forward pass."""
+    return tf.GradientTape(persistent=True)
+
+
+def watch(tape, tensors):
+    """Make `tape` follow tensors that are not variables, such as a model's inputs."""
+    tape.watch([t for t in tf.nest.flatten(tensors) if t.dtype.is_floating])
+
+
+def values(weights):
+    """The TensorFlow variables behind Keras variables: what a tape takes as sources."""
+    return [w.value for w in weights]
+
+
+def gradient(tape, target, sources, cotangent=None):
+    """`cotangentᵀ ∂target/∂sources`, a dense tensor per source; zeros where unconnected."""
+    gradients = tape.gradient(
+        target,
+        sources,
+        output_gradients=cotangent,
+        unconnected_gradients=tf.UnconnectedGradients.ZERO,
+    )
+    return [tf.convert_to_tensor(g) for g in gradients]
+
+
+def cotangents(tape, f, tensors):
+    """`δ[a, i] = ∂f[i, a] / ∂tensor[i]` for each tensor, (q, n, …), in one vectorised pass.
+
+    Row a feeds the cotangent e_a to every sample at once, which is right as long as no sample's
+    output depends on another sample.
+    """
+    f = tf.convert_to_tensor(f)
+
+    def one_output(e):
+        return gradient(tape, f, tensors, tf.broadcast_to(e, tf.shape(f)))
+
+    return _map_rows(one_output, tf.eye(f.shape[-1], dtype=f.dtype))
+
+
+def row_jacobian(tape, f, sources):
+    """`∂f[i, a] / ∂source`, (n, q, *source.shape) each, by n·q reverse passes: always exact."""
+    count = tf.size(f)
+
+    def one_row(index):
+        return gradient(
+            tape, f, sources, tf.reshape(tf.one_hot(index, count, dtype=f.dtype), tf.shape(f))
+        )
+
+    rows = _map_rows(one_row, tf.range(count))
+    return [tf.reshape(r, tf.concat([tf.shape(f), tf.shape(r)[1:]], 0)) for r in rows]
+
+
+def _map_rows(function, rows):
+    """`function` over the first axis: vectorised, or in a loop where TensorFlow cannot."""
+    try:
+        return tf.vectorized_map(function, rows)
+    except (ValueError, NotImplementedError, tf.errors.OpError):  # e.g. through LSTM and GRU
+        signature = tf.nest.map_structure(
+            lambda t: tf.TensorSpec(t.shape, t.dtype), function(rows[0])
+        )
+        return tf.map_fn(function, rows, fn_output_signature=signature)
+
+
+def random_signs(shape, dtype, seed):
+    """Uniform on {−1, +1}, a function of `seed`, two integers, alone."""
+    bits = tf.random.stateless_uniform(shape, seed, 0, 2, tf.int32)
+    return tf.cast(2 * bits - 1, dtype)

@@ -1,0 +1,74 @@
+"""MGSMetrics: tr K and log det K of any Keras model, epoch by epoch, in History."""
+
+import keras
+
+from keras_mgs import checks
+from keras_mgs.kernel import measure
+
+METRICS = ("trace", "log_det")
+
+
+class MGSMetrics(keras.callbacks.Callback):
+    """Records MGS metrics of a fixed probe batch at the end of every epoch, for any Keras model.
+
+    Adds to `logs`, and so to History and to the callbacks that come *after* it in the list
+    (EarlyStopping, CSVLogger, TensorBoard):
+
+    - `mgs_trace`: `tr K` of the probe batch;
+    - `mgs_log_det`: `log det(K + ε I)`, ε = 1e-6 · tr K / (n*q), as `keras_mgs.log_det`;
+    - `mgs_singular` (with "log_det"): how many of the n*q eigenvalues of K are at most ε, which is
+      where the paper's figures have gaps. 0: K is regular.
+
+    The cost of "log_det" grows with (n*q)³: 32 to 128 samples are enough to see the course.
+
+    Args:
+        x: the probe batch: an array, a tensor, a list or dict of them, or a finite
+            `tf.data.Dataset`, which is read once.
+        metrics: some of "trace", "log_det".
+        every: measure after one epoch in `every`; the epochs between repeat the last value, so
+            that every key exists from epoch 0 on.
+        batch_size: samples computed at a time.
+        training: whether to measure with the forward pass of training (dropout, batch statistics).
+
+    Raises:
+        TypeError, ValueError: an argument is none of these; for x, when training begins.
+
+    Example:
+
+    >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    >>> model.compile("sgd", "mse")
+    >>> x, y = np.ones((8, 3)), np.ones((8, 2))
+    >>> history = model.fit(x, y, verbose=0, callbacks=[keras_mgs.MGSMetrics(x)])
+    >>> history.history["mgs_trace"]  # 8 samples, 2 outputs, ‖x‖² + 1
+    [64.0]
+
+    Reference: Szolnoky et al., NeurIPS 2022, section 4.
+    """
+
+    def __init__(self, x, metrics=METRICS, every=1, batch_size=32, training=False):
+        super().__init__()
+        metrics = (metrics,) if isinstance(metrics, str) else tuple(metrics)
+        if not metrics:
+            raise ValueError("Expected `metrics` to name at least one metric. Received: none.")
+        self.metrics = tuple(checks.choice("metrics", m, METRICS) for m in metrics)
+        self.every = checks.count("every", every)
+        self.batch_size = checks.count("batch_size", batch_size)
+        self.training = bool(training)
+        if x is None:
+            raise ValueError(
+                "Expected `x`, the samples to measure on. Received: x=None. "
+                "A fixed batch of the training data will do."
+            )
+        self.x = checks.dataset(x) if hasattr(x, "cardinality") else x
+        self._logs: dict[str, float] = {}
+
+    def on_train_begin(self, logs=None):
+        checks.model(self.model)
+        checks.inputs(self.model, self.x)
+
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch % self.every == 0 or not self._logs:
+            values = measure(self.model, self.x, self.metrics, self.training, self.batch_size)
+            self._logs = {f"mgs_{name}": float(value) for name, value in values.items()}
+        if logs is not None:
+            logs.update(self._logs)

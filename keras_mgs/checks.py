@@ -1,0 +1,163 @@
+"""What every public function asks of its arguments, said in one voice."""
+
+import math
+import numbers
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+tree = keras.tree
+
+
+def model(model):
+    """A built Keras model with something to differentiate."""
+    if not isinstance(model, keras.Model):
+        raise TypeError(
+            "Expected `model` to be a keras.Model. "
+            f"Received: {model!r} of type {type(model).__name__}. "
+            "Wrap layers in keras.Sequential or keras.Model first."
+        )
+    if not model.built or not model.variables:
+        raise ValueError(
+            "Expected `model` to be built, so that it has weights. "
+            f"Received: the unbuilt {type(model).__name__} '{model.name}'. "
+            "Give it an Input, call model.build(input_shape), or call it on a batch."
+        )
+    if not model.trainable_weights:
+        raise ValueError(
+            "Expected `model` to have trainable weights. "
+            f"Received: '{model.name}' with {len(model.weights)} weights, none of them trainable. "
+            "Set `trainable = True` on the layers that MGS shall look at."
+        )
+
+
+def number(name, value):
+    """A finite real number; True and False are not."""
+    if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Real):
+        raise TypeError(f"Expected `{name}` to be a number. Received: {name}={value!r}.")
+    if not math.isfinite(value):
+        raise ValueError(f"Expected `{name}` to be finite. Received: {name}={value!r}.")
+    return float(value)
+
+
+def positive(name, value):
+    """A finite number above zero."""
+    if number(name, value) <= 0:
+        raise ValueError(f"Expected `{name}` to be positive. Received: {name}={value!r}.")
+    return float(value)
+
+
+def count(name, value):
+    """A whole number from 1 on."""
+    if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Integral):
+        raise TypeError(f"Expected `{name}` to be an integer. Received: {name}={value!r}.")
+    if value < 1:
+        raise ValueError(f"Expected `{name}` to be at least 1. Received: {name}={value!r}.")
+    return int(value)
+
+
+def choice(name, value, options):
+    """One of a few words."""
+    if not isinstance(value, str) or value not in options:
+        words = ", ".join(repr(o) for o in options)
+        raise ValueError(f"Expected `{name}` to be one of {words}. Received: {name}={value!r}.")
+    return value
+
+
+def batch_size(value):
+    """None, or a count."""
+    if value is not None:
+        count("batch_size", value)
+
+
+def finite(name, data):
+    """Numbers without NaN and infinity, wherever that can be seen before the work starts."""
+    for path, leaf in tree.flatten_with_path(data):
+        if tf.is_symbolic_tensor(leaf) or not hasattr(leaf, "dtype"):
+            continue
+        array = np.asarray(leaf)
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            where = "".join(f"[{p!r}]" for p in path)
+            raise ValueError(
+                f"Expected `{name}` to be finite. Received: {name}{where} of shape {array.shape} "
+                f"with {int((~np.isfinite(array)).sum())} NaN or infinite entries. "
+                "Remove or fill them first."
+            )
+
+
+def inputs(model, x, size=None):
+    """`x` as a list of batches of at most `size` samples, each a structure that the model takes."""
+    leaves = []
+    for leaf in tree.flatten(x):
+        if isinstance(leaf, tf.SparseTensor | tf.RaggedTensor):
+            raise TypeError(
+                "Expected `x` to be dense arrays or tensors. "
+                f"Received: a {type(leaf).__name__}. Convert it to a dense tensor first."
+            )
+        if not hasattr(leaf, "shape") or not hasattr(leaf, "dtype"):
+            raise TypeError(
+                "Expected `x` to be an array, a tensor, a list or dict of them, or a "
+                f"tf.data.Dataset. Received: {leaf!r} of type {type(leaf).__name__}. "
+                "Use np.asarray on plain numbers."
+            )
+        leaf = leaf if tf.is_tensor(leaf) else np.asarray(leaf)
+        if leaf.dtype in (np.dtype("O"),):
+            raise TypeError("Expected `x` to hold numbers. Received: an array of dtype object.")
+        if len(leaf.shape) == 0 or leaf.shape[0] == 0:
+            raise ValueError(
+                "Expected `x` to have at least one sample on its first axis. "
+                f"Received: an array of shape {tuple(leaf.shape)}."
+            )
+        leaves.append(leaf)
+    sizes = {leaf.shape[0] for leaf in leaves}
+    if len(sizes) != 1:
+        raise ValueError(
+            "Expected every array of `x` to have the same number of samples. "
+            f"Received: {sorted(sizes, key=str) or 'no array at all'}."
+        )
+    x = tree.pack_sequence_as(x, leaves)
+    finite("x", x)
+    _fits(model, x)
+    (n,) = sizes
+    if n is None or size is None or n <= size:
+        return [tree.map_structure(tf.convert_to_tensor, x)]
+    return [
+        tree.map_structure(lambda leaf: tf.convert_to_tensor(leaf[start : start + size]), x)  # noqa: B023
+        for start in range(0, n, size)
+    ]
+
+
+def dataset(data):
+    """The inputs of a finite `tf.data.Dataset` of x, (x, y) or (x, y, weight), as one structure."""
+    if int(data.cardinality()) == tf.data.INFINITE_CARDINALITY:
+        raise ValueError(
+            "Expected a finite tf.data.Dataset. Received: one that repeats for ever. "
+            "Use its .take(number_of_batches)."
+        )
+    batches = [keras.utils.unpack_x_y_sample_weight(batch)[0] for batch in data]
+    if not batches:
+        raise ValueError("Expected a tf.data.Dataset with at least one batch. Received: none.")
+    return tree.map_structure(lambda *leaves: tf.concat(leaves, 0), *batches)
+
+
+def _fits(model, x):
+    """The shapes that the model declares, where it declares any."""
+    expected = getattr(model, "input_shape", None) if hasattr(model, "inputs") else None
+    if expected is None:
+        return
+    shapes = [tuple(leaf.shape) for leaf in tree.flatten(x)]
+    declared = [tuple(i.shape) for i in tree.flatten(model.inputs)]
+    matches = len(shapes) == len(declared) and all(
+        len(s) == len(d) and all(None in (a, b) or a == b for a, b in zip(s, d, strict=True))
+        for s, d in zip(shapes, declared, strict=True)
+    )
+    if not matches:
+        raise ValueError(
+            f"Expected `x` to fit the inputs of '{model.name}', {_words(declared)}. "
+            f"Received: {_words(shapes)}."
+        )
+
+
+def _words(shapes):
+    return ", ".join(str(s) for s in shapes)

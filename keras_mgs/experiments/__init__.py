@@ -1,0 +1,1 @@
+"""Experiments of the command line: data, models, training runs and their tables and figures."""

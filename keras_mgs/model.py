@@ -1,0 +1,193 @@
+"""MGSModel: any Keras model, trained with an MGS penalty."""
+
+import keras
+import tensorflow as tf
+from keras import ops
+
+from keras_mgs import autodiff, checks, penalties
+
+_UNSET = -1.0  # α while "auto" has not chosen it yet
+
+
+@keras.saving.register_keras_serializable(package="keras_mgs")
+class MGSModel(keras.Model):
+    """A Keras model whose training step adds an MGS penalty to the loss.
+
+    `loss + alpha * tr K` (or `alpha * log det K`), K = J Jᵀ being the MGS kernel of the batch: the
+    network is made to learn samples in groups instead of one by one. Compile it and fit it as any
+    Keras model. It wraps `model`, which stays what it was: `mgs.model` is what to deploy.
+
+    History gains two training metrics: `mgs_penalty`, α·tr K (or α·log det K), the mean over the
+    epoch's penalised steps, and `mgs_alpha`. `loss` is the loss without the penalty.
+
+    Args:
+        model: a built `keras.Model` with trainable weights.
+        penalty: "trace", "log_det", or a `TracePenalty`, `LogDetPenalty`, `LossGradientPenalty`.
+        alpha: the penalty's weight, a number ≥ 0, taken as it is; or "auto", the default: chosen
+            at the first step as a fixed share of the loss (see `TracePenalty`), then kept, also
+            when the model is saved.
+        **kwargs: as for `keras.Model`: `name`, …
+
+    Raises:
+        TypeError, ValueError: an argument is none of these.
+
+    Example:
+
+    >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    >>> mgs = keras_mgs.MGSModel(model)
+    >>> mgs.compile("sgd", "mse")
+    >>> history = mgs.fit(np.ones((8, 3)), np.ones((8, 2)), verbose=0)
+    >>> sorted(history.history)
+    ['loss', 'mgs_alpha', 'mgs_penalty']
+
+    Reference: Szolnoky et al., NeurIPS 2022, section 5.
+    """
+
+    def __init__(self, model, penalty="trace", alpha=None, **kwargs):
+        checks.model(model)
+        super().__init__(**kwargs)
+        self.model = model
+        self.penalty = penalties.get(penalty, alpha)
+        chosen = self.penalty.alpha
+        self._alpha = self.add_weight(
+            name="alpha",
+            shape=(),
+            dtype=model.variable_dtype,
+            initializer=keras.initializers.Constant(_UNSET if chosen == "auto" else chosen),
+            trainable=False,
+            autocast=False,
+        )
+        self._penalty_tracker = _LastMean(name="mgs_penalty")
+        self._alpha_tracker = _Reading(self._alpha, name="mgs_alpha")
+        self.built = True
+
+    @property
+    def alpha(self):
+        """The penalty's weight: a float, or "auto" until the first training step chooses it."""
+        alpha = float(self._alpha.numpy())
+        return "auto" if alpha == _UNSET else alpha
+
+    @alpha.setter
+    def alpha(self, value):
+        alpha = checks.number("alpha", value)
+        if alpha < 0:
+            raise ValueError(f"Expected `alpha` to be at least 0. Received: alpha={value!r}.")
+        self._alpha.assign(alpha)
+
+    def call(self, inputs, training=None):
+        return self.model(inputs, training=training)
+
+    def fit(self, x=None, y=None, **kwargs):
+        """As `keras.Model.fit`, after a look at the data: NaN and infinity raise a ValueError."""
+        checks.model(self.model)
+        for name, data in {"x": x, "y": y, "sample_weight": kwargs.get("sample_weight")}.items():
+            if data is not None and all(hasattr(d, "dtype") for d in keras.tree.flatten(data)):
+                checks.finite(name, data)
+        return super().fit(x, y, **kwargs)
+
+    def train_step(self, data):
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        weights = autodiff.values(self.trainable_weights)
+        seed = ops.cast(self.optimizer.iterations, "int32")
+        with autodiff.tape() as tape:
+            with self.penalty.watching(self, x, seed) as forward:
+                run = forward(self)
+                run.loss = self.compute_loss(
+                    x=x, y=y, y_pred=run.outputs, sample_weight=sample_weight, training=True
+                )
+
+        def plain():
+            with tape:
+                loss = self.optimizer.scale_loss(run.loss)
+            return autodiff.gradient(tape, loss, weights)
+
+        def penalised():
+            with tape:
+                value = self.penalty.value(run)
+            alpha = self._choose_alpha(run, value)
+            with tape:
+                weight = alpha * self.penalty.every
+                loss = self.optimizer.scale_loss(run.loss + ops.cast(weight * value, run.loss.dtype))
+            self._penalty_tracker.update_state(alpha * value)
+            return autodiff.gradient(tape, loss, weights)
+
+        if self.penalty.every == 1:
+            gradients = penalised()
+        else:
+            gradients = ops.cond(seed % self.penalty.every == 0, penalised, plain)
+        self.optimizer.apply_gradients(zip(gradients, self.trainable_weights, strict=True))
+        self._loss_tracker.update_state(
+            run.loss * tf.distribute.get_strategy().num_replicas_in_sync,
+            sample_weight=ops.shape(keras.tree.flatten(x)[0])[0],
+        )
+        return self.compute_metrics(x, y, run.outputs, sample_weight=sample_weight)
+
+    def _choose_alpha(self, run, value):
+        """α, which "auto" fixes at the first penalised step."""
+        if self.penalty.alpha != "auto":
+            return ops.convert_to_tensor(self._alpha)
+
+        def choose():
+            unit = self.penalty.unit(run, value)
+            share = ops.cast(ops.abs(run.loss), unit.dtype) * penalties.SHARE
+            self._alpha.assign(ops.cast(ops.divide_no_nan(share, unit), self._alpha.dtype))
+            return ops.convert_to_tensor(self._alpha)
+
+        return ops.cond(
+            ops.equal(self._alpha, _UNSET), choose, lambda: ops.convert_to_tensor(self._alpha)
+        )
+
+    def test_step(self, data):
+        logs = super().test_step(data)
+        # A penalty belongs to training: `val_mgs_penalty` would say something that nobody measured.
+        return {k: v for k, v in logs.items() if k not in ("mgs_penalty", "mgs_alpha")}
+
+    def get_config(self):
+        penalty = keras.saving.serialize_keras_object(self.penalty)
+        penalty["config"]["alpha"] = self.alpha  # once chosen, the number
+        return {
+            "name": self.name,
+            "model": keras.saving.serialize_keras_object(self.model),
+            "penalty": penalty,
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        config = dict(config)
+        for key in ("model", "penalty"):
+            config[key] = keras.saving.deserialize_keras_object(
+                config[key], custom_objects=custom_objects
+            )
+        return cls(**config)
+
+
+class _LastMean(keras.metrics.Mean):
+    """A mean that, in an epoch without an update, is still that of the last epoch that had one."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self._last = self.add_variable((), keras.initializers.Constant(float("nan")), name="last")
+
+    def reset_state(self):
+        self._last.assign(self.result())
+        super().reset_state()
+
+    def result(self):
+        return ops.where(self.count > 0, super().result(), self._last)
+
+
+class _Reading(keras.metrics.Metric):
+    """The value of a variable, as a metric, so that it reaches History."""
+
+    def __init__(self, variable, **kwargs):
+        super().__init__(**kwargs)
+        self._read = lambda: ops.convert_to_tensor(variable)
+
+    def update_state(self, *args, **kwargs):
+        pass
+
+    def result(self):
+        return self._read()
+
+    def reset_state(self):
+        pass

@@ -1,0 +1,84 @@
+"""The raw output f of a network: softmax and sigmoid undone, structures flattened."""
+
+import warnings
+
+import keras
+from keras import ops
+
+_NORMALISING = {"Softmax", "Sigmoid", "LogSoftmax"}
+# These change neither which numbers come out nor their order within a sample.
+_TRANSPARENT = {"Identity", "Cast", "Reshape", "StopGradient", "CheckNumerics"}
+_WARNED: set[str] = set()
+
+
+def raw_outputs(outputs):
+    """`f`, (n, q): all outputs before any normalisation, flattened per sample and concatenated.
+
+    `outputs` is what a Keras model returned: a tensor, or a list or dict of tensors. A softmax or
+    sigmoid at the end is undone. Paper, section 3: f is the network's raw output.
+    """
+    parts = []
+    for y in keras.tree.flatten(outputs):
+        f = _logits(y)
+        if "int" in keras.backend.standardize_dtype(f.dtype) or "bool" in str(f.dtype):
+            raise TypeError(
+                "MGS differentiates the model's outputs, so they must be floating-point. "
+                f"Received: an output of dtype {keras.backend.standardize_dtype(f.dtype)}. "
+                "Use the model before its argmax, rounding or cast."
+            )
+        if len(f.shape) == 0:
+            raise ValueError(
+                "Every output of the model must have the samples on its first axis. "
+                "Received: a scalar output. Use a model that returns one row per sample."
+            )
+        per_sample = 1
+        for size in f.shape[1:]:
+            if size is None:
+                raise ValueError(
+                    "MGS must know how many outputs a sample has. "
+                    f"Received: an output of shape {tuple(f.shape)}. "
+                    "Give inputs whose shape, but for the batch, is fixed."
+                )
+            per_sample *= size
+        parts.append(ops.reshape(f, (-1, per_sample)))
+    dtype = keras.backend.result_type(*(p.dtype for p in parts))
+    return ops.concatenate([ops.cast(p, dtype) for p in parts], axis=1) if parts[1:] else parts[0]
+
+
+def _logits(y):
+    """The tensor before a final softmax or sigmoid; `y` itself where there is none."""
+    if hasattr(y, "_keras_logits"):  # left there by Keras' own softmax and sigmoid
+        return y._keras_logits
+    tensor, passed = y, True
+    for _ in range(8):  # a normalisation further back than this is not the model's last step
+        operation = _operation(tensor)
+        if operation is None or not operation.inputs:
+            return y
+        if operation.type in {"Softmax", "Sigmoid"} and passed:
+            return ops.cast(operation.inputs[0], y.dtype)
+        if operation.type in _NORMALISING:
+            _warn_once(operation.type)
+            return y
+        passed = passed and operation.type in _TRANSPARENT
+        tensor = operation.inputs[0]
+        if not passed and tensor.shape != y.shape:
+            return y
+    return y
+
+
+def _operation(tensor):
+    try:
+        return tensor.op
+    except AttributeError:  # an eager tensor has no history to read
+        return None
+
+
+def _warn_once(kind):
+    if kind not in _WARNED:
+        _WARNED.add(kind)
+        warnings.warn(
+            f"The model's output is computed from a {kind} that keras_mgs cannot undo, so K is "
+            "that of the output as it is, not of the logits. End the model with the softmax "
+            "itself, or return the logits.",
+            stacklevel=3,
+        )

@@ -1,0 +1,278 @@
+"""What MGS adds to a loss: tr K, log det K, and the paper's rival, the loss gradient's norm."""
+
+import contextlib
+import dataclasses
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_mgs import autodiff, checks
+from keras_mgs.kernel import EPSILON, assemble, regularised_log_det
+from keras_mgs.outputs import raw_outputs
+from keras_mgs.sites import couples_samples, jacobian_blocks, record
+
+# alpha="auto" makes the penalty this share of the loss at the first step: see the README.
+SHARE = 0.02
+# Projections averaged for the first tr K: one is far too noisy to fix α by.
+_FIRST_PROBES = 64
+
+
+@dataclasses.dataclass
+class ForwardPass:
+    """One recorded forward pass, which the loss and its penalty share.
+
+    Attributes:
+        model: the network.
+        x, outputs: what it was given and what it returned.
+        f: its raw outputs, (n, q).
+        tape: the tape that recorded the pass, and the loss where a penalty needs it.
+        recording: the pass's sites; None where the penalty does not need them.
+        seed: an integer tensor that differs from step to step.
+        loss: the loss, once it is known.
+    """
+
+    model: Any
+    x: Any
+    outputs: Any
+    f: Any
+    tape: Any
+    recording: Any
+    seed: Any
+    loss: Any = None
+
+    @property
+    def weights(self):
+        return autodiff.values(self.model.trainable_weights)
+
+
+class Penalty:
+    """Base of the penalties: `loss + alpha * value`, on one training step in `every`.
+
+    A penalised step weighs the penalty `every` times, so that `alpha` means the same at any
+    `every`. The optimizer's counter decides which steps these are: 0, every, 2·every, …
+
+    Subclasses define `value`, and `unit` if they allow `alpha="auto"`.
+    """
+
+    needs_sites = False
+    needs_inputs = False
+    automatic = True
+
+    def __init__(self, alpha, every):
+        if isinstance(alpha, str):
+            checks.choice("alpha", alpha, ("auto",))
+            if not self.automatic:
+                raise ValueError(
+                    f"{type(self).__name__} has no automatic `alpha`. Received: alpha='auto'. "
+                    "Give it a number."
+                )
+        elif checks.number("alpha", alpha) < 0:
+            raise ValueError(
+                f"Expected `alpha` to be 'auto' or at least 0. Received: alpha={alpha!r}."
+            )
+        self.alpha = alpha if isinstance(alpha, str) else float(alpha)
+        self.every = checks.count("every", every)
+
+    @contextlib.contextmanager
+    def watching(self, model, x, seed):
+        """Forward passes in this context are recorded: yields a function that runs one."""
+        with contextlib.ExitStack() as stack:
+            tape = stack.enter_context(autodiff.tape())
+            recording = stack.enter_context(record(model)) if self.needs_sites else None
+            if self.needs_inputs:
+                autodiff.watch(tape, x)
+
+            def forward(call):
+                outputs = call(x, training=True)
+                f = raw_outputs(outputs)
+                return ForwardPass(model, x, outputs, f, tape, recording, seed)
+
+            yield forward
+
+    def value(self, run):
+        """What is penalised, a scalar, differentiable once more; `run` is a `ForwardPass`."""
+        raise NotImplementedError(f"{type(self).__name__} must define value(run).")
+
+    def unit(self, run, value):
+        """The amount whose α-fold is to be `SHARE` of the loss when `alpha="auto"`."""
+        return value
+
+    def get_config(self):
+        return {"alpha": self.alpha, "every": self.every}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**config)
+
+    def __repr__(self):
+        options = ", ".join(f"{k}={v!r}" for k, v in self.get_config().items())
+        return f"{type(self).__name__}({options})"
+
+
+@keras.saving.register_keras_serializable(package="keras_mgs")
+class TracePenalty(Penalty):
+    """Penalises the trace of the MGS kernel: `loss + alpha * tr K`, tr K summed over the batch.
+
+    `estimator="hutchinson"` draws v uniformly from {−1, +1}^(n×q) and takes
+    `‖∇_θ Σ_ia v[i, a] f_a(x_i)‖²`, whose expectation is tr K: one more gradient, for any model and
+    any layer. `"exact"` computes tr K itself.
+
+    Args:
+        alpha: the penalty's weight, a number ≥ 0; or "auto": at the first step, `SHARE` (0.02) of
+            loss / tr K, kept from then on. tr K grows with the batch, so α belongs to a batch
+            size.
+        estimator: "hutchinson" or "exact".
+        probes: projections averaged in one step ("hutchinson" only).
+        every: the penalty acts on one step in `every`, with `every` times the weight.
+
+    Raises:
+        TypeError, ValueError: an argument is none of these.
+
+    Example:
+
+    >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    >>> mgs = keras_mgs.MGSModel(model, penalty=keras_mgs.TracePenalty(1e-5, estimator="exact"))
+    >>> mgs.penalty
+    TracePenalty(alpha=1e-05, every=8, estimator='exact', probes=1)
+
+    Reference: Szolnoky et al., NeurIPS 2022, section 5.
+    """
+
+    def __init__(self, alpha="auto", estimator="hutchinson", probes=1, every=8):
+        super().__init__(alpha, every)
+        self.estimator = checks.choice("estimator", estimator, ("hutchinson", "exact"))
+        self.probes = checks.count("probes", probes)
+        self.needs_sites = estimator == "exact"
+
+    def value(self, run):
+        if self.estimator == "exact":
+            return sum(ops.sum(b.sample_traces()) for b in _blocks(run))
+        return sum(_projection(run, i) for i in range(self.probes)) / self.probes
+
+    def unit(self, run, value):
+        if self.estimator == "exact":
+            return value
+        # The loop keeps the compiled step small.
+        total = ops.fori_loop(
+            0,
+            _FIRST_PROBES,
+            lambda i, total: total + _projection(run, self.probes + i),
+            ops.zeros_like(value),
+        )
+        return total / _FIRST_PROBES
+
+    def get_config(self):
+        return {**super().get_config(), "estimator": self.estimator, "probes": self.probes}
+
+
+@keras.saving.register_keras_serializable(package="keras_mgs")
+class LogDetPenalty(Penalty):
+    """Penalises the log determinant of the MGS kernel: `loss + alpha * log det(K + ε I)`, exactly.
+
+    ε is `epsilon * tr K / (n*q)`; K is that of the batch, (n*q, n*q), in float64.
+
+    Args:
+        alpha: the penalty's weight, a number ≥ 0; or "auto": at the first step, `SHARE` (0.02) of
+            loss / (n*q), kept from then on. The log determinant may be negative, and changes by
+            n*q when K grows e-fold, so n*q stands where tr K does in `TracePenalty`: a relative
+            growth of K costs the same in both.
+        epsilon: positive; relative to the mean eigenvalue of K.
+        every: the penalty acts on one step in `every`, with `every` times the weight.
+
+    Raises:
+        TypeError, ValueError: an argument is none of these.
+
+    Example:
+
+    >>> keras_mgs.LogDetPenalty(1e-4)
+    LogDetPenalty(alpha=0.0001, every=1, epsilon=1e-06)
+
+    Reference: Szolnoky et al., NeurIPS 2022, section 5.
+    """
+
+    needs_sites = True
+
+    def __init__(self, alpha="auto", epsilon=EPSILON, every=1):
+        super().__init__(alpha, every)
+        self.epsilon = checks.positive("epsilon", epsilon)
+
+    def value(self, run):
+        k = assemble([b.cast("float64") for b in _blocks(run)])
+        return ops.cast(regularised_log_det(k, self.epsilon), run.f.dtype)
+
+    def unit(self, run, value):
+        return ops.cast(ops.size(run.f), value.dtype)
+
+    def get_config(self):
+        return {**super().get_config(), "epsilon": self.epsilon}
+
+
+@keras.saving.register_keras_serializable(package="keras_mgs")
+class LossGradientPenalty(Penalty):
+    """Penalises the squared norm of the loss's gradient: `loss + alpha * ‖∇ loss‖²`.
+
+    The rival that the paper compares with (double back-propagation; Drucker and LeCun, 1991).
+
+    Args:
+        alpha: the penalty's weight, a number ≥ 0.
+        wrt: "weights": the gradient with respect to the trainable weights; "inputs": that with
+            respect to the model's inputs.
+        every: the penalty acts on one step in `every`, with `every` times the weight.
+
+    Raises:
+        TypeError, ValueError: an argument is none of these.
+
+    Example:
+
+    >>> keras_mgs.LossGradientPenalty(0.3)
+    LossGradientPenalty(alpha=0.3, every=1, wrt='weights')
+
+    Reference: Szolnoky et al., NeurIPS 2022, sections 2 and 6.
+    """
+
+    automatic = False
+
+    def __init__(self, alpha, wrt="weights", every=1):
+        super().__init__(alpha, every)
+        self.wrt = checks.choice("wrt", wrt, ("weights", "inputs"))
+        self.needs_inputs = wrt == "inputs"
+
+    def value(self, run):
+        sources = run.weights if self.wrt == "weights" else keras.tree.flatten(run.x)
+        return _squared_norm(autodiff.gradient(run.tape, run.loss, sources))
+
+    def get_config(self):
+        return {**super().get_config(), "wrt": self.wrt}
+
+
+def _projection(run, index):
+    """`‖∇_θ Σ_ia v[i, a] f[i, a]‖²` for random signs v: tr K in expectation."""
+    signs = autodiff.random_signs(ops.shape(run.f), run.f.dtype, ops.stack([run.seed, index]))
+    return _squared_norm(autodiff.gradient(run.tape, run.f, run.weights, signs))
+
+
+def _squared_norm(tensors):
+    return sum(ops.sum(ops.square(t)) for t in tensors)
+
+
+def _blocks(run):
+    return jacobian_blocks(run.tape, run.f, run.recording, couples_samples(run.model, True))
+
+
+def get(penalty, alpha=None):
+    """A `Penalty`, by name ("trace", "log_det") or as it is."""
+    if isinstance(penalty, Penalty):
+        if alpha is not None:
+            raise ValueError(
+                "Expected `alpha` in the penalty object or as an argument, not both. "
+                f"Received: penalty={penalty!r}, alpha={alpha!r}."
+            )
+        return penalty
+    names = {"trace": TracePenalty, "log_det": LogDetPenalty}
+    if not isinstance(penalty, str) or penalty not in names:
+        raise ValueError(
+            "Expected `penalty` to be 'trace', 'log_det' or a keras_mgs penalty object. "
+            f"Received: penalty={penalty!r}."
+        )
+    return names[penalty]("auto" if alpha is None else alpha)

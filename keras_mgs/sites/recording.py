@@ -1,0 +1,136 @@
+"""Watching one forward pass: which weights acted where."""
+
+import contextlib
+import warnings
+import weakref
+
+import keras
+
+import keras_mgs.sites.convolution
+import keras_mgs.sites.dense  # noqa: F401  (a family registers its rules when imported)
+from keras_mgs.sites import registry
+
+_ANNOUNCED: weakref.WeakSet = weakref.WeakSet()
+
+
+class Recording:
+    """What one forward pass did: the sites of every weight that rules explain completely.
+
+    A weight that no rule explains, or that was also read outside of its own layer (tied weights),
+    is left to the exact fallback.
+    """
+
+    def __init__(self, model):
+        self.weights = list(model.trainable_weights)
+        self._sites = {id(w): [] for w in self.weights}
+        self._owners = {
+            id(v): layer
+            for layer in model._flatten_layers()
+            for v in layer._trainable_variables
+            if id(v) in self._sites
+        }
+        # An instance whose `call` somebody replaced computes what no rule knows.
+        self.ruled = [
+            layer
+            for layer in dict.fromkeys(self._owners.values())
+            if registry.find(layer) is not None and "call" not in vars(layer)
+        ]
+        self._unexplained = {i for i in self._sites if self._owners.get(i) not in self.ruled}
+        self._active = []  # layers whose own call is running
+
+    def sites(self, weight):
+        """The sites of a weight; None: only the fallback knows its Jacobian."""
+        return None if id(weight) in self._unexplained else self._sites[id(weight)]
+
+    def give_up(self):
+        """Leave every weight to the fallback."""
+        self._unexplained = set(self._sites)
+
+    def check_samples(self, f):
+        """Give up sites whose first axis is not the samples', or that live in a loop's body."""
+        for weight, sites in self._sites.items():
+            for site in sites:
+                rows = {site.z.shape[0], f.shape[0]} - {None}
+                if len(rows) > 1 or _graph(site.z) is not _graph(f):
+                    self._unexplained.add(weight)
+
+    def announce(self):
+        """Say once, by name, which layers take the slower way."""
+        slow = {self._owners.get(i) for i in self._unexplained} - {None} - set(_ANNOUNCED)
+        if slow:
+            _ANNOUNCED.update(slow)
+            names = ", ".join(sorted(f"{layer.name} ({type(layer).__name__})" for layer in slow))
+            warnings.warn(
+                f"keras_mgs has no fast rule for: {names}. The result is exact all the same, by "
+                "one reverse pass per sample and output, which is slower.",
+                stacklevel=2,
+            )
+
+    def run(self, layer, call, x, *args, **kwargs):
+        """Run a layer with its activation replaced by one that notes what it is given."""
+        activation, z = layer.activation, []
+        layer.activation = lambda t: z.append(t) or (t if activation is None else activation(t))
+        self._active.append(layer)
+        try:
+            result = call(x, *args, **kwargs)
+            sites = registry.find(layer)(layer, x, *z) or ()
+        finally:
+            self._active.pop()
+            layer.activation = activation
+        sites = {id(s.weight): s for s in sites if id(s.weight) in self._sites}
+        for weight, site in sites.items():
+            self._sites[weight].append(site)
+        own = {i for i, owner in self._owners.items() if owner is layer}
+        self._unexplained |= own - sites.keys()
+        return result
+
+    def note_read(self, weight):
+        """A weight is read: outside of its own layer's call, no rule can know what for."""
+        if self._owners.get(id(weight)) not in self._active:
+            self._unexplained.add(id(weight))
+
+
+@contextlib.contextmanager
+def record(model):
+    """Record the forward passes of `model` that run in this context.
+
+    Layers and weights are watched through attributes of the instances, put back at the end.
+    """
+    recording = Recording(model)
+
+    def watched(layer, call):
+        return lambda *args, **kwargs: recording.run(layer, call, *args, **kwargs)
+
+    def noted(weight, autocast):
+        return lambda value: recording.note_read(weight) or autocast(value)
+
+    with contextlib.ExitStack() as stack:
+        for layer in recording.ruled:
+            stack.enter_context(_replaced(layer, "call", watched(layer, layer.call)))
+        for weight in recording.weights:
+            # Every way of reading a `keras.Variable` passes through this method.
+            reader = noted(weight, weight._maybe_autocast)
+            stack.enter_context(_replaced(weight, "_maybe_autocast", reader))
+        yield recording
+
+
+@contextlib.contextmanager
+def _replaced(thing, name, value):
+    setattr(thing, name, value)
+    try:
+        yield
+    finally:
+        delattr(thing, name)
+
+
+def _graph(tensor):
+    """The graph that a tensor belongs to; None for an eager one."""
+    return getattr(tensor, "graph", None)
+
+
+def couples_samples(model, training):
+    """Whether a sample's output depends on the others: batch statistics in training."""
+    return bool(training) and any(
+        isinstance(layer, keras.layers.BatchNormalization) and layer.trainable
+        for layer in model._flatten_layers()
+    )
