@@ -192,7 +192,7 @@ def regularised_log_det(k, epsilon):
 
 
 def measure(model, x, metrics, training, batch_size):
-    """"trace", "log_det" and "singular" (eigenvalues of K up to ε) as asked for, in one pass."""
+    """ "trace", "log_det" and "singular" (eigenvalues of K up to ε) as asked for, in one pass."""
     if "log_det" not in metrics:
         return {"trace": trace(model, x, training=training, batch_size=batch_size)}
     values = eigenvalues(model, x, training=training, batch_size=batch_size)
@@ -236,7 +236,9 @@ def _sample_traces(model, x, training):
 
 def _tile(model, x, x2, training, dtype):
     blocks, others = (
-        None if data is None else [b.cast(dtype) if dtype else b for b in _blocks(model, data, training)]
+        None
+        if data is None
+        else [b.cast(dtype) if dtype else b for b in _blocks(model, data, training)]
         for data in (x, x2)
     )
     return assemble(blocks, others)

@@ -107,7 +107,9 @@ class MGSModel(keras.Model):
             alpha = self._choose_alpha(run, value)
             with tape:
                 weight = alpha * self.penalty.every
-                loss = self.optimizer.scale_loss(run.loss + ops.cast(weight * value, run.loss.dtype))
+                loss = self.optimizer.scale_loss(
+                    run.loss + ops.cast(weight * value, run.loss.dtype)
+                )
             self._penalty_tracker.update_state(alpha * value)
             return autodiff.gradient(tape, loss, weights)
 

@@ -89,7 +89,9 @@ def _block(sites, deltas):
     deltas = [s.channels_last(d) for s, d in zip(sites, deltas, strict=True)]
     if sites[0].u is None:  # a bias: u is 1 at every position
         j = sum(ops.sum(d, axis=2) for d in deltas)
-        return Explicit(ops.reshape(ops.swapaxes(j, 0, 1), (-1, j.shape[0], math.prod(j.shape[2:]))))
+        return Explicit(
+            ops.reshape(ops.swapaxes(j, 0, 1), (-1, j.shape[0], math.prod(j.shape[2:])))
+        )
     if not sites[1:]:
         return Factors(sites[0].u, deltas[0])
     return Factors(ops.concatenate([s.u for s in sites], 1), ops.concatenate(deltas, 2))

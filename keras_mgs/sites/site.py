@@ -4,7 +4,6 @@ import dataclasses
 from typing import Any
 
 
-
 @dataclasses.dataclass(frozen=True)
 class Site:
     """One use of `weight` in a forward pass: `z[i, s, g, :] = u[i, s, g, :] @ W[:, g, :] + …`.
