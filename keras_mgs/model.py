@@ -89,12 +89,11 @@ class MGSModel(keras.Model):
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         weights = autodiff.values(self.trainable_weights)
         seed = ops.cast(self.optimizer.iterations, "int32")
-        with autodiff.tape() as tape:
-            with self.penalty.watching(self, x, seed) as forward:
-                run = forward(self)
-                run.loss = self.compute_loss(
-                    x=x, y=y, y_pred=run.outputs, sample_weight=sample_weight, training=True
-                )
+        with autodiff.tape() as tape, self.penalty.watching(self, x, seed) as forward:
+            run = forward(self)
+            run.loss = self.compute_loss(
+                x=x, y=y, y_pred=run.outputs, sample_weight=sample_weight, training=True
+            )
 
         def plain():
             with tape:

@@ -76,7 +76,7 @@ class Explicit:
 
 
 def _gram(j, j2):
-    n, q, p = ops.shape(j)
+    n, q, _ = ops.shape(j)
     m, q2, _ = ops.shape(j2)
     flat = ops.matmul(
         ops.reshape(j, (-1, j.shape[2])), ops.transpose(ops.reshape(j2, (-1, j2.shape[2])))

@@ -12,6 +12,7 @@ from keras_mgs.sites.site import Site
 
 @rule(keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
 def convolution(layer, x, z):
+    """u is the patch that the kernel meets at each output position."""
     if layer.lora_enabled or getattr(layer, "quantization_mode", None) is not None:
         return None  # the kernel is computed from other variables
     if None in x.shape[1:]:

@@ -11,6 +11,7 @@ from keras_mgs.sites.site import Site
 
 @rule(keras.layers.Dense)
 def dense(layer, x, z):
+    """u is the input, with all axes between the first and the last as positions."""
     if layer.lora_enabled or layer.quantization_mode is not None:
         return None  # the kernel is computed from other variables
     if None in z.shape[1:]:

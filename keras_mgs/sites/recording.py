@@ -22,7 +22,7 @@ class Recording:
 
     def __init__(self, model):
         self.weights = list(model.trainable_weights)
-        self._sites = {id(w): [] for w in self.weights}
+        self._sites: dict[int, list] = {id(w): [] for w in self.weights}
         self._owners = {
             id(v): layer
             for layer in model._flatten_layers()
@@ -56,7 +56,7 @@ class Recording:
 
     def announce(self):
         """Say once, by name, which layers take the slower way."""
-        slow = {self._owners.get(i) for i in self._unexplained} - {None} - set(_ANNOUNCED)
+        slow = {self._owners[i] for i in self._unexplained if i in self._owners} - set(_ANNOUNCED)
         if slow:
             _ANNOUNCED.update(slow)
             names = ", ".join(sorted(f"{layer.name} ({type(layer).__name__})" for layer in slow))
@@ -69,7 +69,12 @@ class Recording:
     def run(self, layer, call, x, *args, **kwargs):
         """Run a layer with its activation replaced by one that notes what it is given."""
         activation, z = layer.activation, []
-        layer.activation = lambda t: z.append(t) or (t if activation is None else activation(t))
+
+        def note(t):
+            z.append(t)
+            return t if activation is None else activation(t)
+
+        layer.activation = note
         self._active.append(layer)
         try:
             result = call(x, *args, **kwargs)

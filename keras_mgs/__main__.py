@@ -1,0 +1,117 @@
+"""The command line: `python -m keras_mgs …`, also `keras-mgs …`."""
+
+import argparse
+import datetime
+import sys
+
+
+def main(arguments=None):
+    """Run a command; the exit status is 0, or 2 for a wrong argument or bad data."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    try:
+        options.command(options)
+    except (ValueError, OSError, ImportError) as error:
+        print(f"keras-mgs: error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _parser():
+    parser = argparse.ArgumentParser(prog="keras-mgs", description="Model Gradient Similarity.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    compare = commands.add_parser(
+        "compare",
+        help="train one network by several methods on badly labelled data, side by side",
+        description="Train one network by several methods on badly labelled data; write a table, "
+        "every run's curves and a figure.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    compare.set_defaults(command=_compare)
+    add = compare.add_argument
+    add("--data", default="digits", help="digits, mnist, mnist_corrupted, or a FILE.npz")
+    add("--corruption", help="motion_blur: blur plain MNIST images as MNIST-C does")
+    add("--network", default="lenet5", help="lenet5 or fcn")
+    add("--methods", nargs="+", metavar="METHOD", help="which methods to train (default: five)")
+    add(
+        "--label-noise",
+        type=float,
+        default=0.5,
+        help="share of the training labels resampled uniformly; for regression, the standard "
+        "deviation of the noise added to the training targets, in pixels",
+    )
+    add("--training-size", type=int, metavar="N", help="training samples (default: the data's)")
+    add("--epochs", type=int, default=100, help="epochs of each run")
+    add("--runs", type=int, default=2, help="runs of each method, each with a seed of its own")
+    add("--batch-size", type=int, default=32, help="samples in a training step")
+    add("--seed", type=int, default=0, help="seed of the first run")
+    add("--out", help="a new folder for the results (default: results/compare-DATE-TIME)")
+    return parser
+
+
+def _compare(options):
+    try:
+        from rich.console import Console
+        from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
+        from rich.table import Table
+
+        from keras_mgs.experiments import compare as job
+        from keras_mgs.experiments.methods import DEFAULT_METHODS, METHODS
+        from keras_mgs.experiments.networks import NETWORKS
+    except ImportError as error:
+        raise ImportError(
+            f"The command line needs the extra `experiments`. Received: {error}. "
+            'Install it: pip install "keras_mgs[experiments]"'
+        ) from error
+    from keras_mgs import checks
+
+    methods = tuple(dict.fromkeys(options.methods or DEFAULT_METHODS))
+    checks.choice("--network", options.network, tuple(NETWORKS))
+    for method in methods:
+        checks.choice("--methods", method, tuple(METHODS))
+    for name in ("epochs", "runs", "batch_size"):
+        checks.count(f"--{name.replace('_', '-')}", getattr(options, name))
+    now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    out = options.out or f"results/compare-{now}"
+
+    console = Console()
+    progress = Progress(
+        *Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn()
+    )
+    with progress:
+        task = progress.add_task("epochs", total=options.epochs * options.runs * len(methods))
+        result = job.compare(
+            options.data,
+            out=out,
+            network=options.network,
+            methods=methods,
+            runs=options.runs,
+            epochs=options.epochs,
+            batch_size=options.batch_size,
+            label_noise=options.label_noise,
+            training_size=options.training_size,
+            corruption=options.corruption,
+            seed=options.seed,
+            report=progress.console.print,
+            on_epoch=lambda: progress.advance(task),
+        )
+    score = "accuracy" if "final_accuracy" in result else "mse"
+    unit = {"accuracy": "test accuracy, %", "mse": "test error, pixels²"}[score]
+    table = Table(title=f"{unit}: mean ± standard deviation of {options.runs} runs")
+    for heading in ("method", "final", "best epoch (needs test labels)", "time"):
+        table.add_column(heading, justify="left" if heading == "method" else "right")
+    for row in result.to_dict("records"):
+        table.add_row(
+            METHODS[row["method"]].label,
+            *(
+                f"{row[f'{which}_{score}']:.1f} ± {row[f'{which}_std']:.1f}"
+                for which in ("final", "best")
+            ),
+            f"× {row['relative_seconds']:.2f}" if "relative_seconds" in row else "",
+        )
+    console.print(table)
+    console.print(f"Written to {out}: table.csv, curves.csv, compare.png")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,130 @@
+"""The main job: one network trained by several methods, side by side."""
+
+import tempfile
+from pathlib import Path
+
+import pandas as pd
+
+from keras_mgs.experiments import datasets, figures
+from keras_mgs.experiments.methods import METHODS
+from keras_mgs.experiments.training import score_name, train
+
+_FINAL = 5  # measurements that the final score is the mean of, as in the paper
+
+
+def compare(
+    data="digits",
+    *,
+    out,
+    network="lenet5",
+    methods,
+    runs=2,
+    epochs=100,
+    batch_size=32,
+    label_noise=0.5,
+    training_size=None,
+    corruption=None,
+    seed=0,
+    report=lambda text: None,
+    on_epoch=lambda: None,
+):
+    """Train every method `runs` times and write the folder `out`.
+
+    All methods share a run's samples, label noise and seed. `out` appears at the end, complete:
+    table.csv, curves.csv (every run's curves) and compare.png.
+
+    Args:
+        data, corruption, training_size, label_noise: as for `datasets.load`.
+        out: a folder that does not exist yet, or is empty.
+        network, methods: keys of `NETWORKS` and `METHODS`.
+        runs, epochs, batch_size: positive integers.
+        seed: of run 0; run r has seed + r.
+        report: called with a line of text after each training.
+        on_epoch: called after each epoch.
+
+    Returns:
+        The table, a `pandas.DataFrame` with one row per method: final and best test score, mean
+        and standard deviation over the runs, and the seconds of an epoch relative to the
+        unregularised network's.
+
+    Raises:
+        FileExistsError: `out` is a file, or a folder with something in it.
+        ValueError, FileNotFoundError, ImportError: as `datasets.load`.
+    """
+    out = Path(out)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise FileExistsError(
+            "Expected `out` to be a folder that is new or empty. "
+            f"Received: out={str(out)!r}, which exists. Choose another, or remove it."
+        )
+    samples = [
+        datasets.load(
+            data,
+            corruption=corruption,
+            training_size=training_size,
+            label_noise=label_noise,
+            seed=seed + run,
+        )
+        for run in range(runs)
+    ]
+    score = score_name(samples[0])
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as folder:
+        curves = []
+        for run, dataset in enumerate(samples):
+            for method in methods:
+                curve = train(
+                    dataset,
+                    network,
+                    method,
+                    epochs=epochs,
+                    batch_size=batch_size,
+                    seed=seed + run,
+                    on_epoch=on_epoch,
+                )
+                curve.insert(0, "run", run)
+                curve.insert(0, "method", method)
+                curves.append(curve)
+                final = curve["test"].tail(_FINAL).mean()
+                report(f"{METHODS[method].label}, run {run + 1} of {runs}: {final:.1f}")
+        curves = pd.concat(curves, ignore_index=True)
+        result = table(curves, score)
+        done = Path(folder) / "done"
+        done.mkdir()
+        curves.to_csv(done / "curves.csv", index=False)
+        result.to_csv(done / "table.csv", index=False)
+        figures.curves(curves, score).savefig(done / "compare.png", dpi=150)
+        done.replace(out)
+    return result
+
+
+def table(curves, score):
+    """One row per method, of the curves of all runs.
+
+    Args:
+        curves: the rows of `train`, with the columns method and run.
+        score: "accuracy" or "mse"; the best accuracy is the highest, the best mse the lowest.
+    """
+    runs = curves.groupby(["method", "run"], sort=False)
+    by_run = pd.DataFrame(
+        {
+            "final": runs["test"].apply(lambda test: test.tail(_FINAL).mean()),
+            "best": runs["test"].max() if score == "accuracy" else runs["test"].min(),
+            "seconds": runs["seconds"].median(),
+        }
+    )
+    by_method = by_run.groupby("method", sort=False)
+    result = pd.DataFrame(
+        {
+            f"final_{score}": by_method["final"].mean(),
+            "final_std": by_method["final"].std(),
+            f"best_{score}": by_method["best"].mean(),
+            "best_std": by_method["best"].std(),
+            "runs": by_method["final"].size(),
+            "seconds_per_epoch": by_method["seconds"].median(),
+        }
+    )
+    if "unregularised" in result.index:
+        seconds = result["seconds_per_epoch"]
+        result["relative_seconds"] = seconds / seconds["unregularised"]
+    return result.reset_index()

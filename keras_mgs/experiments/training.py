@@ -1,0 +1,112 @@
+"""One run: a network, a method, a data set and a seed give the curves of one training."""
+
+import time
+
+import keras
+import numpy as np
+import pandas as pd
+
+import keras_mgs
+from keras_mgs.experiments.methods import METHODS
+from keras_mgs.experiments.networks import NETWORKS
+
+LEARNING_RATE = 0.1
+# The learning rate falls exponentially, to this share of itself by the end of training.
+FINAL_LEARNING_RATE = 0.3
+PROBE = 32  # training samples that tr K and log det K are measured on
+_TEST_BATCH = 1000
+_POINTS = 100  # of a curve: a longer training is measured at evenly spaced epochs only
+
+
+def score_name(dataset):
+    """What the test set is scored by: accuracy in %, or the squared error in pixels²."""
+    return "accuracy" if dataset.task == "classification" else "mse"
+
+
+def train(dataset, network, method, *, epochs, batch_size, seed, on_epoch=lambda: None):
+    """Train once; the curves, one row for each measured epoch.
+
+    Args:
+        dataset: a `Dataset`.
+        network, method: keys of `NETWORKS` and `METHODS`.
+        epochs, batch_size: as for `fit`.
+        seed: of the weights, the order of the samples and everything drawn in training.
+        on_epoch: called after every epoch.
+
+    Returns:
+        A `pandas.DataFrame` with the columns epoch (from 1), loss, train and test (accuracy in %,
+        or the mean squared error in pixels²), mgs_trace, mgs_log_det, mgs_singular, and seconds
+        (of training alone, per epoch).
+    """
+    keras.utils.set_random_seed(seed)
+    model = METHODS[method].build(NETWORKS[network], dataset.x_train.shape[1:], dataset.outputs)
+    steps = epochs * -(-len(dataset.x_train) // batch_size)
+    rate = keras.optimizers.schedules.ExponentialDecay(LEARNING_RATE, steps, FINAL_LEARNING_RATE)
+    if dataset.task == "classification":
+        y_train, y_test = dataset.y_train, dataset.y_test
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        metric = keras.metrics.SparseCategoricalAccuracy("score")
+        unit = 100.0
+    else:  # coordinates in pixels: [-1, 1] over the image, and errors back in pixels²
+        half = dataset.x_train.shape[1] / 2
+        y_train, y_test = (dataset.y_train - half) / half, (dataset.y_test - half) / half
+        loss, metric, unit = "mse", keras.metrics.MeanSquaredError("score"), half**2
+    model.compile(keras.optimizers.SGD(rate), loss, metrics=[metric])
+    every = max(1, epochs // _POINTS)
+    clock = _Clock(on_epoch)
+    history = model.fit(
+        dataset.x_train,
+        y_train,
+        batch_size=batch_size,
+        epochs=epochs,
+        verbose=0,
+        callbacks=[
+            clock,
+            _TestScore(dataset.x_test, y_test, every),
+            keras_mgs.MGSMetrics(dataset.x_train[:PROBE], every=every),
+        ],
+    ).history
+    curves = pd.DataFrame(
+        {
+            "epoch": np.arange(1, epochs + 1),
+            "loss": history["loss"],
+            "train": np.multiply(history["score"], unit),
+            "test": np.multiply(history["test"], unit),
+            **{k: history[k] for k in ("mgs_trace", "mgs_log_det", "mgs_singular")},
+            "seconds": clock.seconds,
+        }
+    )
+    return curves[curves["epoch"] % every == 0].reset_index(drop=True)
+
+
+class _TestScore(keras.callbacks.Callback):
+    """The score on the test set, in the units of the targets that the model is trained on."""
+
+    def __init__(self, x, y, every):
+        super().__init__()
+        self.x, self.y, self.every, self.score = x, y, every, float("nan")
+
+    def on_epoch_end(self, epoch, logs=None):
+        if (epoch + 1) % self.every == 0:
+            batches = (self.x[i : i + _TEST_BATCH] for i in range(0, len(self.x), _TEST_BATCH))
+            f = np.concatenate([self.model.predict_on_batch(x) for x in batches])
+            if np.issubdtype(self.y.dtype, np.integer):
+                self.score = float(np.mean(np.argmax(f, axis=1) == self.y))
+            else:
+                self.score = float(np.mean(np.square(f - self.y)))
+        logs["test"] = self.score
+
+
+class _Clock(keras.callbacks.Callback):
+    """Seconds of each epoch without what callbacks after this one do."""
+
+    def __init__(self, on_epoch):
+        super().__init__()
+        self.on_epoch, self.seconds = on_epoch, []
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._start = time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.seconds.append(time.perf_counter() - self._start)
+        self.on_epoch()
