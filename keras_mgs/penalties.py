@@ -13,7 +13,7 @@ from keras_mgs.outputs import raw_outputs
 from keras_mgs.sites import couples_samples, jacobian_blocks, record
 
 # alpha="auto" makes the penalty this share of the loss at the first step: see the README.
-SHARE = 0.02
+SHARE = 0.015
 # Projections averaged for the first tr K: one is far too noisy to fix α by.
 _FIRST_PROBES = 64
 
@@ -119,7 +119,7 @@ class TracePenalty(Penalty):
     any layer. `"exact"` computes tr K itself.
 
     Args:
-        alpha: the penalty's weight, a number ≥ 0; or "auto": at the first step, `SHARE` (0.02) of
+        alpha: the penalty's weight, a number ≥ 0; or "auto": at the first step, `SHARE` (0.015) of
             loss / tr K, kept from then on. tr K grows with the batch, so α belongs to a batch
             size.
         estimator: "hutchinson" or "exact".
@@ -173,7 +173,7 @@ class LogDetPenalty(Penalty):
     ε is `epsilon * tr K / (n*q)`; K is that of the batch, (n*q, n*q), in float64.
 
     Args:
-        alpha: the penalty's weight, a number ≥ 0; or "auto": at the first step, `SHARE` (0.02) of
+        alpha: the penalty's weight, a number ≥ 0; or "auto": at the first step, `SHARE` (0.015) of
             loss / (n*q), kept from then on. The log determinant may be negative, and changes by
             n*q when K grows e-fold, so n*q stands where tr K does in `TracePenalty`: a relative
             growth of K costs the same in both.

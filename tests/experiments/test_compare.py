@@ -1,0 +1,103 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from keras_mgs.experiments.compare import compare, table
+from keras_mgs.experiments.methods import DEFAULT_METHODS, METHODS
+
+
+@pytest.fixture
+def small_digits(tmp_path):
+    """Sixty images of four shapes in MNIST's layout."""
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 256, (60, 8, 8), dtype=np.uint8)
+    y = np.arange(60, dtype=np.uint8) % 4
+    path = tmp_path / "small.npz"
+    np.savez(path, x_train=x[:40], y_train=y[:40], x_test=x[40:], y_test=y[40:])
+    return path
+
+
+def test_every_method_trains_and_the_folder_is_complete(small_digits, tmp_path):
+    lines, epochs = [], []
+    result = compare(
+        small_digits,
+        out=tmp_path / "results" / "out",
+        methods=tuple(METHODS),
+        runs=2,
+        epochs=2,
+        report=lines.append,
+        on_epoch=lambda: epochs.append(1),
+    )
+    assert result["method"].tolist() == list(METHODS)
+    assert len(lines) == len(METHODS) * 2 and len(epochs) == len(METHODS) * 4
+    out = tmp_path / "results" / "out"
+    assert sorted(p.name for p in out.iterdir()) == ["compare.png", "curves.csv", "table.csv"]
+    assert [p.name for p in out.parent.iterdir()] == ["out"]  # no temporary folder is left
+    curves = pd.read_csv(out / "curves.csv")
+    assert len(curves) == len(METHODS) * 2 * 2
+    numbers = curves.drop(columns="method").to_numpy()
+    assert np.isfinite(numbers).all()
+    pd.testing.assert_frame_equal(pd.read_csv(out / "table.csv"), result)
+    assert (out / "compare.png").read_bytes().startswith(b"\x89PNG")
+    relative = result.set_index("method")["relative_seconds"]
+    assert relative["unregularised"] == 1
+
+
+def test_the_same_seed_gives_the_same_curves(small_digits, tmp_path):
+    for name in "ab":
+        compare(small_digits, out=tmp_path / name, methods=("mgs", "dropout"), runs=1, epochs=2)
+    a, b = (pd.read_csv(tmp_path / n / "curves.csv").drop(columns="seconds") for n in "ab")
+    pd.testing.assert_frame_equal(a, b)
+
+
+def test_regression_is_scored_in_squared_pixels(tmp_path):
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 256, (30, 16, 16), dtype=np.uint8)
+    y = np.full((30, 2), 12.0, "float32")  # the network starts near the centre, 8
+    np.savez(tmp_path / "points.npz", x=x, y=y, split=np.repeat([0, 1, 2], 10))
+    result = compare(
+        tmp_path / "points.npz",
+        out=tmp_path / "out",
+        network="fcn",
+        methods=("unregularised", "mgs"),
+        runs=1,
+        epochs=1,
+        label_noise=0.0,
+    )
+    assert {"final_mse", "best_mse"} <= set(result.columns)
+    assert result["final_mse"].between(0.1, 64).all()
+
+
+def test_a_folder_with_something_in_it_is_left_alone(small_digits, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.txt").write_text("years of work")
+    with pytest.raises(FileExistsError, match="new or empty.*Received"):
+        compare(small_digits, out=tmp_path / "out", methods=("mgs",))
+    assert (tmp_path / "out" / "thesis.txt").read_text() == "years of work"
+
+
+def test_nothing_half_written_is_left_by_an_interrupted_job(small_digits, tmp_path):
+    def interrupt(line):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        compare(small_digits, out=tmp_path / "o" / "out", methods=("mgs",), epochs=1, report=interrupt)
+    assert not list((tmp_path / "o").iterdir())
+
+
+def test_the_table_is_the_mean_of_the_last_five_then_over_runs():
+    rows = [
+        {"method": "mgs", "run": run, "test": 10.0 * run + epoch, "seconds": 1.0 + epoch}
+        for run in (0, 1)
+        for epoch in range(10)
+    ]
+    row = table(pd.DataFrame(rows), "accuracy").iloc[0]
+    assert row["final_accuracy"] == 12 and row["best_accuracy"] == 14
+    assert row["final_std"] == pytest.approx(np.std([7, 17], ddof=1))
+    assert row["seconds_per_epoch"] == 5.5
+    assert table(pd.DataFrame(rows), "mse").iloc[0]["best_mse"] == 5
+
+
+def test_every_default_method_has_a_colour_of_its_own():
+    assert set(DEFAULT_METHODS) <= set(METHODS)
+    assert len({m.colour for m in METHODS.values()}) == len(METHODS)

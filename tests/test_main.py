@@ -1,0 +1,80 @@
+"""The command line, in a process of its own where the exit status matters."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from keras_mgs.__main__ import main
+
+
+def test_compare_prints_a_table_and_writes_a_folder(tmp_path):
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "keras_mgs", "compare", "--epochs", "1", "--runs", "1"]
+    command += ["--training-size", "40", "--methods", "unregularised", "mgs", "--out", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=True)
+    assert "MGS (tr K)" in done.stdout and "test accuracy, %" in done.stdout
+    assert sorted(p.name for p in out.iterdir()) == ["compare.png", "curves.csv", "table.csv"]
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["--data", "digit"], ["digits", "Received: data='digit'"]),
+        (["--data", "missing.npz"], [".npz", "Received", "missing.npz"]),
+        (["--data", "truncated.npz"], ["truncated", "Received"]),
+        (["--data", "keys.npz"], ["x_train", "Received", "['a']"]),
+        (["--data", "nan.npz"], ["finite", "Received", "NaN"]),
+        (["--data", "shape.npz"], ["x_train", "Received: shape (4, 3)"]),
+        (["--corruption", "fog"], ["motion_blur", "Received: corruption='fog'"]),
+        (["--network", "resnet"], ["'lenet5', 'fcn'", "Received: --network='resnet'"]),
+        (["--methods", "sam"], ["'mgs'", "Received: --methods='sam'"]),
+        (["--label-noise", "1.5"], ["between 0 and 1", "Received: label_noise=1.5"]),
+        (["--label-noise", "nan"], ["finite", "Received: label_noise=nan"]),
+        (["--training-size", "5000"], ["at most 1000", "Received: training_size=5000"]),
+        (["--epochs", "0"], ["at least 1", "Received: --epochs=0"]),
+        (["--runs", "-1"], ["at least 1", "Received: --runs=-1"]),
+        (["--batch-size", "0"], ["at least 1", "Received: --batch-size=0"]),
+        (["--seed", "-1"], ["at least 0", "Received: seed=-1"]),
+        (["--out", "full"], ["new or empty", "Received: out='full'"]),
+    ],
+)
+def test_a_wrong_argument_is_one_sentence_and_nothing_is_written(
+    arguments, words, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").touch()
+    (tmp_path / "truncated.npz").write_bytes(b"PK\x03\x04 and then the network went away")
+    np.savez(tmp_path / "keys.npz", a=np.zeros(3))
+    x, y = np.zeros((4, 8, 8), "float32"), np.array([0, 1, 0, 1])
+    np.savez(tmp_path / "nan.npz", x_train=np.full_like(x, np.nan), y_train=y, x_test=x, y_test=y)
+    np.savez(tmp_path / "shape.npz", x_train=x[:, 0, :3], y_train=y, x_test=x, y_test=y)
+    before = sorted(tmp_path.rglob("*"))
+    assert main(["compare", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("keras-mgs: error: ") and error.count("\n") == 1
+    for word in words:
+        assert word in error
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_missing_extra_is_named(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "keras_mgs.experiments.compare", None)
+    monkeypatch.delattr("keras_mgs.experiments.compare", raising=False)
+    assert main(["compare"]) == 2
+    assert 'pip install "keras_mgs[experiments]"' in capsys.readouterr().err
+
+
+def test_the_library_needs_no_extra():
+    """`import keras_mgs` must work with TensorFlow, Keras and NumPy alone."""
+    blocked = ("sklearn", "pandas", "matplotlib", "keras_mgs.experiments")
+    code = f"""
+import sys
+for name in {blocked}:
+    sys.modules[name] = None
+import keras_mgs
+assert keras_mgs.MGSModel
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
