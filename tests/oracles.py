@@ -1,0 +1,128 @@
+"""What is tested, done the slow and obvious way. Nothing here looks into keras_mgs."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_mgs.autodiff import random_signs  # documented: a function of [step, probe] alone
+
+EPSILON = 1e-6
+
+
+def flat(outputs):
+    """f, (n, q), of a model that returns its raw outputs."""
+    parts = [tf.reshape(y, (y.shape[0], -1)) for y in keras.tree.flatten(outputs)]
+    return tf.concat(parts, 1)
+
+
+def variables(model):
+    return [w.value for w in model.trainable_weights]
+
+
+def jacobian(model, x, training=False, f=flat):
+    """(n, q, p) by `tape.jacobian` of the weights, in a plain loop."""
+    with tf.GradientTape(persistent=True) as tape, keras.StatelessScope():
+        outputs = f(model(x, training=training))
+    blocks = tape.jacobian(
+        outputs,
+        variables(model),
+        unconnected_gradients=tf.UnconnectedGradients.ZERO,
+        experimental_use_pfor=False,
+    )
+    n, q = outputs.shape
+    return np.concatenate([np.reshape(b, (n, q, -1)) for b in blocks], axis=2)
+
+
+def finite_differences(function, weights, step=1e-5):
+    """d function() / d weights, the weights last, by perturbing each of them."""
+    columns = []
+    for w in weights:
+        value = np.array(w)
+        for index in np.ndindex(*value.shape):
+            sides = []
+            for sign in (1, -1):
+                moved = value.copy()
+                moved[index] += sign * step
+                w.assign(moved)
+                sides.append(np.array(function()))
+            columns.append((sides[0] - sides[1]) / (2 * step))
+        w.assign(value)
+    return np.stack(columns, axis=-1)
+
+
+def jacobian_by_differences(model, x, training=False):
+    x = keras.tree.map_structure(tf.convert_to_tensor, x)
+
+    @tf.function(autograph=False)
+    def forward():
+        with keras.StatelessScope():
+            return flat(model(x, training=training))
+
+    return finite_differences(forward, model.trainable_weights)
+
+
+def kernel(j, j2=None):
+    rows = j.reshape(-1, j.shape[2])
+    return rows @ (rows if j2 is None else j2.reshape(-1, j2.shape[2])).T
+
+
+def log_det(k, epsilon=EPSILON):
+    shifted = k + epsilon * np.trace(k) / len(k) * np.eye(len(k))
+    return np.linalg.slogdet(shifted)[1]
+
+
+def penalty(kind, f, weights, step=0, probes=1, epsilon=EPSILON):
+    """The penalty of raw outputs `f`, a function without arguments that computes them.
+
+    kind: "hutchinson", "exact" or "log_det". Differentiable in the weights.
+    """
+    with tf.GradientTape(persistent=True) as tape:
+        outputs = f()
+        entries = tf.unstack(tf.reshape(outputs, (-1,)))
+        projections = [
+            tf.reduce_sum(
+                random_signs(outputs.shape, outputs.dtype, tf.constant([step, probe])) * outputs
+            )
+            for probe in range(probes)
+        ]
+    if kind == "hutchinson":
+        return outputs, sum(_norm(_row(tape, p, weights)) for p in projections) / probes
+    j = tf.stack([_row(tape, entry, weights) for entry in entries])
+    if kind == "exact":
+        return outputs, _norm(j)
+    k = j @ tf.transpose(j)
+    k += epsilon * tf.linalg.trace(k) / len(entries) * tf.eye(len(entries), dtype=k.dtype)
+    return outputs, tf.linalg.slogdet(k)[1]
+
+
+def _row(tape, target, weights):
+    gradients = tape.gradient(target, weights, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+    return tf.concat([tf.reshape(g, (-1,)) for g in gradients], 0)
+
+
+def _norm(t):
+    return tf.reduce_sum(tf.square(t))
+
+
+def train(model, loss, optimizer, batches, kind, alpha, every=1, probes=1, epsilon=EPSILON):
+    """Eager training of `model`, which returns raw outputs, with `loss(y, outputs)` + penalty.
+
+    Returns the losses and the penalties (α included) of the penalised steps.
+    """
+    losses, penalties = [], []
+    for step, (x, y) in enumerate(batches):
+        weights = variables(model)
+        with tf.GradientTape() as tape:
+            if step % every == 0:
+                outputs, value = penalty(
+                    kind, lambda x=x: flat(model(x, training=True)), weights, step, probes, epsilon
+                )
+                total = loss(y, outputs) + alpha * every * value
+                penalties.append(alpha * float(value))
+            else:
+                outputs = flat(model(x, training=True))
+                total = loss(y, outputs)
+        losses.append(float(loss(y, outputs)))
+        gradients = tape.gradient(total, weights)
+        optimizer.apply_gradients(zip(gradients, model.trainable_weights, strict=True))
+    return losses, penalties

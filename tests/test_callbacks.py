@@ -1,0 +1,161 @@
+"""MGSMetrics: what it writes into History, and who can read it there."""
+
+import csv
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers
+from problems import make, randomise, sequential
+
+import keras_mgs
+from keras_mgs import MGSMetrics, MGSModel
+
+pytestmark = [
+    pytest.mark.usefixtures("float64"),
+    pytest.mark.filterwarnings("ignore:keras_mgs has no fast rule"),
+]
+
+
+def network():
+    model = sequential((3,), layers.Dense(4, "tanh"), layers.Dense(2))
+    randomise(model, np.random.default_rng(0))
+    return model
+
+
+X = np.random.default_rng(1).normal(size=(8, 3))
+Y = np.random.default_rng(2).normal(size=(8, 2))
+
+
+def fitted(model, *callbacks, epochs=3, **kwargs):
+    model.compile(keras.optimizers.SGD(0.05), "mse")
+    return model.fit(X, Y, epochs=epochs, verbose=0, callbacks=list(callbacks), **kwargs).history
+
+
+class Expected(keras.callbacks.Callback):
+    """What the exact functions say at the end of each epoch."""
+
+    def __init__(self, x):
+        super().__init__()
+        self.x, self.trace, self.log_det = x, [], []
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.trace.append(float(keras_mgs.trace(self.model, self.x)))
+        self.log_det.append(float(keras_mgs.log_det(self.model, self.x)))
+
+
+@pytest.mark.parametrize("wrap", [lambda m: m, lambda m: MGSModel(m, alpha=1e-3)])
+def test_history_holds_the_exact_values_of_every_epoch(wrap):
+    expected = Expected(X[:3])
+    history = fitted(wrap(network()), expected, MGSMetrics(X[:3], batch_size=2))
+    np.testing.assert_allclose(history["mgs_trace"], expected.trace, rtol=1e-9)
+    np.testing.assert_allclose(history["mgs_log_det"], expected.log_det, rtol=1e-9)
+    assert history["mgs_singular"] == [0.0] * 3
+
+
+def test_metrics_on_any_kind_of_model():
+    model, x = make("dict of inputs", n=4)
+    model.compile("sgd", "mse")
+    history = model.fit(x, Y[:4], verbose=0, callbacks=[MGSMetrics(x)]).history
+    np.testing.assert_allclose(history["mgs_trace"], [keras_mgs.trace(model, x)])
+
+
+def test_every_third_epoch_is_measured_and_the_others_repeat_it():
+    expected = Expected(X)
+    history = fitted(network(), expected, MGSMetrics(X, every=3), epochs=5)
+    t = expected.trace
+    np.testing.assert_allclose(history["mgs_trace"], [t[0], t[0], t[0], t[3], t[3]])
+
+
+def test_training_that_goes_on_later_has_every_key_from_its_first_epoch():
+    history = fitted(network(), MGSMetrics(X, every=3), epochs=6, initial_epoch=4)
+    assert len(history["mgs_trace"]) == 2
+    callback = MGSMetrics(X, every=4)
+    fitted(network(), callback)
+    model = network()
+    model.set_weights([3 * w for w in model.get_weights()])
+    expected = Expected(X)
+    again = fitted(model, expected, callback, epochs=4, initial_epoch=2)
+    # Another training: a value of the last one would be wrong.
+    assert again["mgs_trace"][0] == pytest.approx(expected.trace[0])
+
+
+def test_only_the_metrics_that_were_asked_for():
+    keys = {"loss"}
+    assert set(fitted(network(), MGSMetrics(X, metrics=("trace",)))) == keys | {"mgs_trace"}
+    assert set(fitted(network(), MGSMetrics(X, metrics="trace"))) == keys | {"mgs_trace"}
+    assert set(fitted(network(), MGSMetrics(X, metrics=["log_det"]))) == keys | {
+        "mgs_log_det",
+        "mgs_singular",
+    }
+
+
+def test_trace_alone_equals_trace_with_the_log_determinant():
+    a = fitted(network(), MGSMetrics(X, metrics=("trace",)))
+    b = fitted(network(), MGSMetrics(X))
+    np.testing.assert_allclose(a["mgs_trace"], b["mgs_trace"], rtol=1e-9)
+
+
+def test_singular_counts_the_eigenvalues_up_to_epsilon():
+    twice = np.concatenate([X[:3], X[:3]])  # rank 6 of 12
+    history = fitted(network(), MGSMetrics(twice), epochs=1)
+    assert history["mgs_singular"] == [6.0]
+    assert np.isfinite(history["mgs_log_det"]).all()
+
+
+@pytest.mark.parametrize("labels", [False, True])
+def test_a_dataset_is_read_once_and_measured_as_its_array(labels):
+    reads = []
+
+    def noted(*data):
+        tf.py_function(lambda: reads.append(1) or 0, [], tf.int32)
+        return data if labels else data[0]
+
+    slices = (X[:4], Y[:4]) if labels else (X[:4],)
+    dataset = tf.data.Dataset.from_tensor_slices(slices).map(noted).batch(3)
+    history = fitted(network(), MGSMetrics(dataset))
+    assert len(reads) == 4
+    expected = fitted(network(), MGSMetrics(X[:4]))
+    np.testing.assert_allclose(history["mgs_trace"], expected["mgs_trace"], rtol=1e-9)
+
+
+def test_training_true_measures_the_forward_pass_of_training():
+    model = sequential((3,), layers.Dense(4), layers.BatchNormalization(), layers.Dense(2))
+    randomise(model, np.random.default_rng(0))
+    callback = MGSMetrics(X, training=True)
+    history = fitted(model, callback, epochs=1)
+    np.testing.assert_allclose(
+        history["mgs_trace"], [keras_mgs.trace(model, X, training=True)], rtol=1e-9
+    )
+
+
+def test_measuring_does_not_change_the_training():
+    with_it, without = network(), network()
+    a = fitted(with_it, MGSMetrics(X))
+    b = fitted(without)
+    assert a["loss"] == b["loss"]
+
+
+def test_callbacks_after_it_see_its_metrics(tmp_path):
+    stopping = keras.callbacks.EarlyStopping(monitor="mgs_trace", mode="min", patience=1)
+    rising = keras.callbacks.LambdaCallback(
+        on_epoch_begin=lambda epoch, logs: stopping.model.set_weights(
+            [1.5 * w for w in stopping.model.get_weights()]
+        )
+    )
+    path, seen = tmp_path / "log.csv", []
+    history = fitted(
+        network(),
+        MGSMetrics(X),
+        rising,
+        stopping,
+        keras.callbacks.CSVLogger(path),
+        keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: seen.append(logs.copy())),
+        epochs=6,
+    )
+    assert len(history["loss"]) < 6
+    rows = list(csv.DictReader(path.open()))
+    assert [float(row["mgs_trace"]) for row in rows] == history["mgs_trace"]
+    assert {"mgs_log_det", "mgs_singular"} <= rows[0].keys()
+    assert [logs["mgs_log_det"] for logs in seen] == history["mgs_log_det"]

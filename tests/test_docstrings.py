@@ -1,0 +1,39 @@
+"""Every example in a docstring runs and prints what it says."""
+
+import doctest
+import importlib
+import pkgutil
+
+import keras
+import numpy as np
+import pytest
+
+import keras_mgs
+
+NAMES = [
+    "keras_mgs",
+    *(
+        m.name
+        for m in pkgutil.walk_packages(keras_mgs.__path__, "keras_mgs.")
+        if ".experiments" not in m.name and "__main__" not in m.name
+    ),
+]
+
+
+def examples(module):
+    names = {"keras": keras, "np": np, "keras_mgs": keras_mgs}
+    found = doctest.DocTestFinder().find(module, module.__name__, globs=names)
+    return [test for test in found if test.examples]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_examples_print_what_they_say(name):
+    runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE)
+    for test in examples(importlib.import_module(name)):
+        result = runner.run(test)
+        assert result.failed == 0, test.name
+
+
+@pytest.mark.parametrize("name", keras_mgs.__all__)
+def test_every_public_name_has_an_example(name):
+    assert ">>> " in getattr(keras_mgs, name).__doc__

@@ -1,0 +1,447 @@
+"""The exact functions against brute force, and what they must leave as they found it."""
+
+import gc
+import itertools
+import weakref
+
+import keras
+import numpy as np
+import oracles
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from keras import layers
+from problems import FIRST_AXIS, PROBLEMS, Scale, batch, make, randomise, sequential
+
+import keras_mgs
+
+pytestmark = [
+    pytest.mark.usefixtures("float64"),
+    pytest.mark.filterwarnings("ignore:keras_mgs has no fast rule"),
+    pytest.mark.filterwarnings("ignore:The structure of `inputs`"),
+]
+
+
+def close(actual, expected, tolerance=1e-9):
+    """Relative to the largest entry: an entry that cancels to 0 has no relative error."""
+    expected = np.asarray(expected)
+    scale = max(1e-300, np.abs(expected).max(initial=0))
+    assert np.shape(actual) == expected.shape
+    np.testing.assert_allclose(actual, expected, rtol=tolerance, atol=tolerance * scale)
+
+
+# All functions on all models
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_jacobian_equals_tape_jacobian_and_finite_differences(name):
+    model, x = make(name)
+    j = keras_mgs.jacobian(model, x)
+    close(j, oracles.jacobian(model, x))
+    if name == "stopped gradient":  # differences see through it
+        return
+    # 1e-5 steps: rounding of 1e-16 / 1e-5 and a third derivative times 1e-10 leave about 1e-8.
+    close(j, oracles.jacobian_by_differences(model, x), 1e-7)
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_traces_equal_those_of_tape_jacobian_at_any_batch_size(name):
+    """The second and third size make TensorFlow trace the pass with an unknown batch size."""
+    model, x = make(name, n=5)
+    for size in (5, 3, 2):
+        part = keras.tree.map_structure(lambda leaf: leaf[:size], x)  # noqa: B023
+        j = oracles.jacobian(model, part)
+        close(keras_mgs.sample_traces(model, part), (j**2).sum((1, 2)))
+        close(keras_mgs.trace(model, part), (j**2).sum())
+
+
+# Differentiating through a loop takes TensorFlow seconds to compile.
+LOOPS = {"LSTM", "in a map", "in a while loop"}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] if n in LOOPS else []) for n in PROBLEMS]
+)
+def test_kernel_equals_that_of_tape_jacobian(name):
+    model, x = make(name, n=3)
+    close(keras_mgs.kernel(model, x), oracles.kernel(oracles.jacobian(model, x)))
+
+
+SOME = ["dense, activations", "conv2d stacked", "layer called at other positions", "own layer"]
+
+
+@pytest.mark.parametrize("name", [*SOME, "conv2d few positions", "list of outputs"])
+def test_log_det_and_eigenvalues_equal_those_of_tape_jacobian(name):
+    model, x = make(name, n=3)
+    k = oracles.kernel(oracles.jacobian(model, x))
+    close(keras_mgs.eigenvalues(model, x), np.linalg.eigvalsh(k))
+    for epsilon in (1e-6, 1e-3):
+        close(keras_mgs.log_det(model, x, epsilon=epsilon), oracles.log_det(k, epsilon))
+
+
+@pytest.mark.parametrize("name", [*SOME, "dict of inputs", "embedding"])
+def test_kernel_of_two_batches_and_in_chunks_equals_that_of_tape_jacobian(name):
+    model, x = make(name, n=5)
+    x2 = batch(PROBLEMS[name], 4, np.random.default_rng(1))
+    j, j2 = oracles.jacobian(model, x), oracles.jacobian(model, x2)
+    for size in (None, 2, 7):
+        close(keras_mgs.kernel(model, x, x2, batch_size=size), oracles.kernel(j, j2))
+        close(keras_mgs.kernel(model, x, batch_size=size), oracles.kernel(j))
+
+
+@pytest.mark.parametrize("name", [*SOME, *list(FIRST_AXIS)[:4], "list of inputs"])
+def test_chunks_do_not_change_any_result(name):
+    model, x = make(name, n=5)
+    j = oracles.jacobian(model, x)
+    k = oracles.kernel(j)
+    for size in (1, 2, 5):
+        close(keras_mgs.jacobian(model, x, batch_size=size), j)
+        close(keras_mgs.sample_traces(model, x, batch_size=size), (j**2).sum((1, 2)))
+        close(keras_mgs.log_det(model, x, batch_size=size), oracles.log_det(k))
+
+
+def test_more_samples_than_the_default_chunk_give_the_same():
+    model, x = make("dense, activations", n=70)
+    j = oracles.jacobian(model, x)
+    close(keras_mgs.jacobian(model, x), j)
+    close(keras_mgs.kernel(model, x), oracles.kernel(j))
+    close(keras_mgs.kernel(model, x, x[:40]), oracles.kernel(j, j[:40]))
+
+
+@pytest.mark.parametrize("n", [4, 5])
+def test_square_first_axes_are_not_mistaken_for_the_batch(n):
+    """Time before the batch, as many steps as samples: the shapes alone do not show it."""
+    model, x = make("time before the batch", n=n)
+    close(keras_mgs.jacobian(model, x), oracles.jacobian(model, x))
+
+
+def test_one_sample_and_one_output():
+    model, x = make("dense", n=1)
+    close(keras_mgs.kernel(model, x), oracles.kernel(oracles.jacobian(model, x)))
+
+
+# Training's forward pass
+
+
+def test_training_with_dropout_leaves_the_state_untouched_and_repeats_itself():
+    model = sequential((4,), layers.Dense(6, "tanh"), layers.Dropout(0.5, seed=3), layers.Dense(2))
+    randomise(model, np.random.default_rng(0))
+    x = np.random.default_rng(1).normal(size=(3, 4))
+    before = [np.array(v) for v in model.variables]
+    first = keras_mgs.trace(model, x, training=True)
+    j = keras_mgs.jacobian(model, x, training=True)
+    for v, old in zip(model.variables, before, strict=True):
+        np.testing.assert_array_equal(v, old)
+    close(keras_mgs.trace(model, x, training=True), first)
+    close(j, oracles.jacobian(model, x, training=True))
+    assert abs(first - keras_mgs.trace(model, x)) > 1e-3
+
+
+def normalised(*more):
+    model = sequential(
+        (3,),
+        layers.Dense(3, "tanh"),
+        layers.BatchNormalization(momentum=0.5),
+        *more,
+        layers.Dense(2),
+    )
+    randomise(model, np.random.default_rng(0))
+    return model, np.random.default_rng(1).normal(size=(4, 3))
+
+
+@pytest.mark.parametrize("more", [(), (layers.BatchNormalization,)])
+def test_training_with_batch_normalization_is_exact_with_the_coupling_of_the_samples(more):
+    model, x = normalised(*(layer() for layer in more))
+    statistics = [np.array(w) for w in model.non_trainable_weights]
+    j = oracles.jacobian(model, x, training=True)
+    close(j, oracles.jacobian_by_differences(model, x, training=True), 1e-7)  # see above
+    close(keras_mgs.jacobian(model, x, training=True), j)
+    close(keras_mgs.kernel(model, x, training=True), oracles.kernel(j))
+    close(keras_mgs.trace(model, x, training=True), (j**2).sum())
+    close(keras_mgs.log_det(model, x, training=True), oracles.log_det(oracles.kernel(j)))
+    for w, old in zip(model.non_trainable_weights, statistics, strict=True):
+        np.testing.assert_array_equal(w, old)
+
+
+def test_frozen_batch_normalization_does_not_couple_the_samples():
+    model, x = normalised()
+    model.layers[1].trainable = False
+    j = oracles.jacobian(model, x, training=True)
+    close(keras_mgs.jacobian(model, x, training=True, batch_size=2), j)
+
+
+def test_batch_normalization_in_training_refuses_to_be_cut_into_pieces():
+    model, x = normalised()
+    with pytest.raises(ValueError, match="Received: batch_size=2"):
+        keras_mgs.trace(model, x, training=True, batch_size=2)
+
+
+def test_batch_normalization_in_training_takes_a_dataset():
+    model, x = normalised()
+    data = tf.data.Dataset.from_tensor_slices(x).batch(2)
+    close(keras_mgs.trace(model, data, training=True), keras_mgs.trace(model, x, training=True))
+
+
+# What may be passed
+
+
+@pytest.mark.parametrize("name", ["dense, activations", "dict of inputs", "list of inputs"])
+@pytest.mark.parametrize("labels", [False, True])
+def test_a_dataset_is_the_same_as_its_arrays(name, labels):
+    model, x = make(name, n=5)
+    slices = tuple(x) if isinstance(x, list) else x
+    if labels or isinstance(x, list):  # a dataset of two bare tensors would be one of (x, y)
+        slices = (slices, np.zeros((5, 1)))
+    data = tf.data.Dataset.from_tensor_slices(slices).batch(2)
+    close(keras_mgs.jacobian(model, data), keras_mgs.jacobian(model, x))
+    close(keras_mgs.kernel(model, data, data), keras_mgs.kernel(model, x))
+
+
+def test_mgs_model_stands_for_the_model_it_wraps():
+    model, x = make("conv2d stacked")
+    wrapped = keras_mgs.MGSModel(model)
+    for function in (keras_mgs.jacobian, keras_mgs.kernel, keras_mgs.trace, keras_mgs.log_det):
+        close(function(wrapped, x), function(model, x))
+
+
+def test_integers_and_single_precision_are_taken_as_the_model_takes_them():
+    model, x = make("dense, activations")
+    x = np.round(x)
+    expected = oracles.jacobian(model, x)
+    close(keras_mgs.jacobian(model, x.astype("int64")), expected)
+    close(keras_mgs.jacobian(model, tf.constant(x, "float32")), expected)
+
+
+def test_single_precision_models_agree_to_single_precision():
+    keras.config.set_floatx("float32")  # the fixture `float64` restores it
+    keras.config.set_dtype_policy("float32")
+    model, x = make("conv2d stacked")
+    j = keras_mgs.jacobian(model, x)
+    assert j.dtype == "float32"
+    close(j, oracles.jacobian(model, x), 1e-5)  # float32
+    assert keras_mgs.log_det(model, x).dtype == "float64"
+    assert keras_mgs.eigenvalues(model, x).dtype == "float64"
+
+
+def test_layers_of_different_precision_are_summed():
+    """As in Keras' recipe for mixed precision: the last layer in more bits than the others."""
+
+    def build(dtype):
+        model = sequential((3,), layers.Dense(3, "tanh", dtype=dtype), layers.Dense(2))
+        randomise(model, np.random.default_rng(0))
+        return model
+
+    mixed, double = build("float32"), build("float64")
+    x = np.random.default_rng(1).normal(size=(3, 3))
+    for function in (keras_mgs.jacobian, keras_mgs.kernel, keras_mgs.trace, keras_mgs.log_det):
+        close(function(mixed, x), function(double, x), 1e-4)  # float32
+
+
+def test_lora_is_exact():
+    model = sequential((3,), layers.Dense(3, "tanh"), layers.Dense(2))
+    model.layers[0].enable_lora(1)
+    randomise(model, np.random.default_rng(0))
+    x = np.random.default_rng(1).normal(size=(3, 3))
+    a, b = model.layers[0].lora_kernel_a.numpy(), model.layers[0].lora_kernel_b.numpy()
+    plain = sequential((3,), layers.Dense(3, "tanh"), layers.Dense(2))
+    kernel, bias = np.array(model.layers[0]._kernel), np.array(model.layers[0].bias)
+    plain.layers[0].set_weights([kernel + a @ b, bias])
+    plain.layers[1].set_weights(model.layers[1].get_weights())
+    j = oracles.jacobian(plain, x)
+    k = j[..., :9].reshape(3, 2, 3, 3)
+    by_a, by_b = np.einsum("nqij,rj->nqir", k, b), np.einsum("nqij,ir->nqrj", k, a)
+    size = (by_a**2).sum() + (by_b**2).sum() + (j[..., 9:] ** 2).sum()
+    close(keras_mgs.trace(model, x), size, 1e-5)  # Keras keeps LoRA's weights in float32
+
+
+def test_results_follow_the_weights_and_the_frozen_layers():
+    model, x = make("dense, activations")
+    close(keras_mgs.jacobian(model, x), oracles.jacobian(model, x))
+    randomise(model, np.random.default_rng(5))
+    close(keras_mgs.jacobian(model, x), oracles.jacobian(model, x))
+    model.layers[1].trainable = False
+    close(keras_mgs.jacobian(model, x), oracles.jacobian(model, x))
+    model.layers[1].trainable = True
+    close(keras_mgs.jacobian(model, x), oracles.jacobian(model, x))
+
+
+def test_results_follow_a_sequential_model_that_grows():
+    model, x = make("dense, activations")
+    keras_mgs.jacobian(model, x)
+    model.add(layers.Activation("tanh"))  # no weight more, but another function
+    close(keras_mgs.jacobian(model, x), oracles.jacobian(model, x))
+
+
+def test_a_kernel_of_zeros_has_the_log_determinant_minus_infinity():
+    model = sequential((3,), layers.Dense(2, use_bias=False))
+    x = np.zeros((2, 3))
+    assert keras_mgs.trace(model, x) == 0
+    assert keras_mgs.log_det(model, x) == -np.inf
+
+
+def test_dropout_masks_of_different_chunks_differ():
+    """One seed for every chunk would repeat the masks of the first."""
+    model = sequential((3,), layers.Dense(40), layers.Dropout(0.5, seed=1), layers.Dense(1))
+    x = np.ones((4, 3))
+    traces = keras_mgs.sample_traces(model, x, training=True, batch_size=2).numpy()
+    assert len(set(traces)) == 4
+
+
+# Derivatives
+
+
+def total(function, model, x):
+    return lambda: function(model, x)
+
+
+@pytest.mark.parametrize("name", ["dense, activations", "conv2d same, strided", "own layer on top"])
+@pytest.mark.parametrize("function", [keras_mgs.trace, keras_mgs.log_det])
+def test_gradient_of_the_function_equals_finite_differences(function, name):
+    model, x = make(name)
+    weights = model.trainable_weights
+    with tf.GradientTape() as tape:
+        value = function(model, x)
+    gradient = tape.gradient(
+        value, oracles.variables(model), unconnected_gradients=tf.UnconnectedGradients.ZERO
+    )
+    expected = oracles.finite_differences(total(function, model, x), weights)
+    actual = np.concatenate([np.ravel(g) for g in gradient])
+    # Log det K may have eigenvalues down to ε: its second differences are as large as 1/ε.
+    close(actual, expected, 1e-7 if function is keras_mgs.trace else 1e-5)
+
+
+def test_compiled_by_the_user_with_and_without_xla_gives_the_same():
+    model, x = make("conv2d stacked")
+    expected = keras_mgs.kernel(model, x)
+    for jit in (False, True):
+        compiled = tf.function(lambda x: keras_mgs.kernel(model, x), jit_compile=jit)
+        close(compiled(tf.constant(x)), expected)
+
+
+# Equation 3 of the paper
+
+
+def test_a_gradient_step_moves_the_outputs_by_the_kernel_to_first_order():
+    model, x = make("conv2d stacked", n=4)
+    x2 = batch(PROBLEMS["conv2d stacked"], 3, np.random.default_rng(1))
+    y2 = np.random.default_rng(2).normal(size=(3, 2))
+    k = keras_mgs.kernel(model, x, x2)
+    start, f = model.get_weights(), model(x).numpy()
+
+    def error(rate):
+        model.set_weights(start)
+        with tf.GradientTape() as tape:
+            outputs = model(x2)
+            tape.watch(outputs)
+            loss = tf.reduce_sum(tf.square(outputs - y2)) / 2
+        for w, g in zip(
+            model.trainable_weights, tape.gradient(loss, oracles.variables(model)), strict=True
+        ):
+            w.assign_sub(rate * g)
+        moved = model(x).numpy() - f
+        predicted = -rate * (k @ tf.reshape(outputs - y2, (-1, 1)))
+        return np.linalg.norm(moved.ravel() - predicted.numpy().ravel())
+
+    errors = [error(rate) for rate in (1e-4, 5e-5, 2.5e-5)]
+    for wide, narrow in itertools.pairwise(errors):
+        assert 3.9 < wide / narrow < 4.1  # second order: half the rate, a quarter of the error
+
+
+# Properties
+
+
+@st.composite
+def networks(draw):
+    seed = draw(st.integers(0, 10**6))
+    units, outputs = draw(st.integers(1, 4)), draw(st.integers(1, 3))
+    n, width = draw(st.integers(1, 5)), draw(st.integers(1, 4))
+    hidden = draw(st.sampled_from(["tanh", "relu", "linear", "softplus"]))
+    middle = draw(st.sampled_from([lambda: [], lambda: [Scale()]]))
+    model = sequential(
+        (width,), layers.Dense(units, hidden), *middle(), layers.Dense(outputs, use_bias=n > 2)
+    )
+    rng = np.random.default_rng(seed)
+    randomise(model, rng)
+    return model, rng.normal(size=(n, width)), rng
+
+
+@settings(max_examples=4, deadline=None, derandomize=True)
+@given(networks())
+def test_kernel_has_the_properties_of_a_kernel(problem):
+    model, x, rng = problem
+    n = len(x)
+    k = keras_mgs.kernel(model, x).numpy()
+    values = keras_mgs.eigenvalues(model, x).numpy()
+    scale = np.trace(k)
+    np.testing.assert_allclose(k, k.T, rtol=0, atol=1e-12 * scale)
+    assert values.min() >= -1e-12 * scale
+    assert (np.diff(values) >= 0).all()
+    close(scale, values.sum())
+    close(scale, keras_mgs.trace(model, x))
+    close(scale, keras_mgs.sample_traces(model, x).numpy().sum())
+    close(keras_mgs.kernel(model, x, batch_size=2), k)
+
+    x2 = rng.normal(size=(3, x.shape[1]))
+    close(keras_mgs.kernel(model, x, x2), tf.transpose(keras_mgs.kernel(model, x2, x)))
+
+    order, q = rng.permutation(n), len(k) // n
+    rows = (order[:, None] * q + np.arange(q)).ravel()
+    close(keras_mgs.kernel(model, x[order]), k[np.ix_(rows, rows)])
+
+
+# What stays as it was
+
+
+def attributes(model):
+    found = []
+    for layer in model._flatten_layers():
+        found.append((layer, "call" in vars(layer), getattr(layer, "activation", None)))
+        found += [(v, "_maybe_autocast" in vars(v), None) for v in layer.variables]
+    return found
+
+
+@pytest.mark.parametrize("name", ["conv2d stacked", "nested", "dense, activation with weights"])
+def test_the_model_carries_no_trace_of_the_calls(name):
+    model, x = make(name)
+    before, weights = attributes(model), [w.path for w in model.weights]
+    keras_mgs.jacobian(model, x)
+    keras_mgs.log_det(model, x)
+    assert attributes(model) == before
+    assert not any(patched for _, patched, _ in before)
+    assert [w.path for w in model.weights] == weights
+
+
+class Failing(layers.Layer):
+    fails = True
+
+    def call(self, x):
+        if self.fails:
+            raise RuntimeError("as asked")
+        return x
+
+
+def test_the_model_carries_no_trace_of_a_call_that_failed_and_works_afterwards():
+    failing = Failing()
+    failing.fails = False
+    model = sequential((3,), layers.Dense(3, "tanh"), failing, layers.Dense(2))
+    before = attributes(model)
+    x = np.ones((2, 3))
+    failing.fails = True
+    with pytest.raises(RuntimeError, match="as asked"):
+        keras_mgs.trace(model, x)
+    assert attributes(model) == before
+    failing.fails = False
+    close(keras_mgs.jacobian(model, x), oracles.jacobian(model, x))
+
+
+@pytest.mark.parametrize("name", ["dense, activations", "conv2d valid", "own layer"])
+def test_a_model_that_was_measured_can_be_freed(name):
+    model, x = make(name)
+    keras_mgs.jacobian(model, x)
+    keras_mgs.log_det(model, x)
+    reference = weakref.ref(model)
+    del model
+    keras.backend.clear_session()
+    gc.collect()
+    assert reference() is None

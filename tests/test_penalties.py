@@ -1,0 +1,161 @@
+"""The penalties: the estimator's mean, their gradients, their configuration."""
+
+import keras
+import numpy as np
+import oracles
+import pytest
+import tensorflow as tf
+from keras import layers
+from problems import make, randomise, sequential
+
+import keras_mgs
+from keras_mgs import LogDetPenalty, LossGradientPenalty, TracePenalty
+
+pytestmark = [
+    pytest.mark.usefixtures("float64"),
+    pytest.mark.filterwarnings("ignore:keras_mgs has no fast rule"),
+]
+
+
+def evaluated(penalty, model, x, y=None, seed=0):
+    """(loss, penalty's value, gradient of loss + value), as a training step computes them."""
+    x = keras.tree.map_structure(tf.convert_to_tensor, x)
+    with tf.GradientTape() as outer:
+        with penalty.watching(model, x, tf.constant(seed)) as forward:
+            run = forward(model)
+            run.loss = tf.reduce_mean(tf.square(run.f - (0.0 if y is None else y)))
+        value = penalty.value(run)
+        total = run.loss + value
+    gradient = outer.gradient(
+        total, oracles.variables(model), unconnected_gradients=tf.UnconnectedGradients.ZERO
+    )
+    return run.loss, value, np.concatenate([np.ravel(g) for g in gradient])
+
+
+def projections(model, x, count):
+    """The estimates of `count` training steps."""
+    penalty, x = TracePenalty(1.0), keras.tree.map_structure(tf.constant, x)
+
+    @tf.function(autograph=False)
+    def value(seed):
+        with keras.StatelessScope(), penalty.watching(model, x, seed) as forward:
+            return penalty.value(forward(model))
+
+    return np.array([value(tf.constant(seed)) for seed in range(count)])
+
+
+MODELS = ["dense, activations", "conv2d same, strided", "own layer", "list of outputs"]
+
+
+@pytest.mark.parametrize("name", [*MODELS, "layer called at other positions", "unrolled LSTM"])
+def test_mean_of_the_projections_is_the_exact_trace_within_their_standard_error(name):
+    model, x = make(name, n=4)
+    exact = float(keras_mgs.trace(model, x))
+    drawn = projections(model, x, 600)
+    error = drawn.std(ddof=1) / np.sqrt(len(drawn))
+    assert error < 0.1 * exact
+    assert abs(drawn.mean() - exact) < 4 * error
+
+
+def test_batch_normalization_s_coupling_is_in_the_projections_and_in_the_exact_trace():
+    model = sequential((3,), layers.Dense(3), layers.BatchNormalization(), layers.Dense(2))
+    randomise(model, np.random.default_rng(0))
+    x = np.random.default_rng(1).normal(size=(4, 3))
+    exact = (oracles.jacobian(model, x, training=True) ** 2).sum()
+    _, value, _ = evaluated(TracePenalty(1.0, "exact"), model, x)
+    np.testing.assert_allclose(value, exact, rtol=1e-9)
+    drawn = projections(model, x, 300)
+    assert abs(drawn.mean() - exact) < 4 * drawn.std(ddof=1) / np.sqrt(len(drawn))
+
+
+def test_probes_are_averaged_and_steps_and_probes_differ():
+    model, x = make("dense, activations")
+
+    def value(seed, probes):
+        return float(evaluated(TracePenalty(1.0, probes=probes), model, x, seed=seed)[1])
+
+    for seed, probes in [(0, 1), (3, 2), (3, 5)]:
+        f = lambda: oracles.flat(model(x))  # noqa: E731
+        expected = oracles.penalty("hutchinson", f, oracles.variables(model), seed, probes)[1]
+        np.testing.assert_allclose(value(seed, probes), expected, rtol=1e-9)
+    assert len({value(0, 1), value(1, 1), value(0, 2), value(1, 2)}) == 4
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    "penalty",
+    [
+        TracePenalty(1.0),
+        TracePenalty(1.0, probes=2),
+        TracePenalty(1.0, "exact"),
+        LogDetPenalty(1.0, 1e-2),
+        LossGradientPenalty(1.0),
+        LossGradientPenalty(1.0, "inputs"),
+    ],
+    ids=repr,
+)
+def test_gradient_of_the_penalised_loss_equals_finite_differences(penalty, name):
+    model, x = make(name)
+    gradient = evaluated(penalty, model, x, seed=2)[2]
+
+    @tf.function(autograph=False)
+    def total():
+        run = evaluated_graph(penalty, model, x)
+        return run.loss + penalty.value(run)
+
+    expected = oracles.finite_differences(total, model.trainable_weights)
+    # A central difference of 1e-5: rounding leaves about 1e-10 of the value, the third derivative
+    # 1e-10 of itself; log det K's third derivative grows with 1/ε².
+    tolerance = 1e-5 if isinstance(penalty, LogDetPenalty) else 1e-7
+    np.testing.assert_allclose(
+        gradient, expected, rtol=tolerance, atol=tolerance * np.abs(expected).max()
+    )
+
+
+def evaluated_graph(penalty, model, x):
+    x = tf.nest.map_structure(tf.constant, x)
+    with penalty.watching(model, x, tf.constant(2)) as forward:
+        run = forward(model)
+        run.loss = tf.reduce_mean(tf.square(run.f))
+    return run
+
+
+def test_loss_gradient_penalty_equals_its_formula():
+    w, x, y = np.array([[1.0], [2.0]]), np.array([[1.0, 3.0], [2.0, 1.0]]), np.array([[1.0], [0.0]])
+    model = sequential((2,), layers.Dense(1, use_bias=False))
+    model.set_weights([w])
+    residual = x @ w - y
+    by_weights = x.T @ residual
+    by_inputs = residual @ w.T
+    for wrt, gradient in {"weights": by_weights, "inputs": by_inputs}.items():
+        _, value, _ = evaluated(LossGradientPenalty(1.0, wrt), model, x, y)
+        np.testing.assert_allclose(value, (gradient**2).sum(), rtol=1e-9)  # the mean of two: 2 / 2
+
+
+def test_log_det_penalty_equals_the_function():
+    model, x = make("conv2d same, strided")
+    for epsilon in (1e-6, 1e-2):
+        _, value, _ = evaluated(LogDetPenalty(1.0, epsilon), model, x)
+        np.testing.assert_allclose(value, keras_mgs.log_det(model, x, epsilon=epsilon), rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "penalty",
+    [
+        TracePenalty(),
+        TracePenalty(0.5, "exact", 1, 3),
+        TracePenalty(1e-5, "hutchinson", 4, 1),
+        LogDetPenalty(),
+        LogDetPenalty(0.5, 1e-3, 2),
+        LossGradientPenalty(0.3),
+        LossGradientPenalty(0.3, "inputs", 5),
+    ],
+    ids=repr,
+)
+def test_configuration_round_trip(penalty):
+    back = type(penalty).from_config(penalty.get_config())
+    assert back.get_config() == penalty.get_config()
+    serialised = keras.saving.serialize_keras_object(penalty)
+    again = keras.saving.deserialize_keras_object(serialised)
+    assert type(again) is type(penalty)
+    assert repr(again) == repr(penalty)
