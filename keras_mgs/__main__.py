@@ -32,7 +32,13 @@ def _parser():
     add("--data", default="digits", help="digits, mnist, mnist_corrupted, or a FILE.npz")
     add("--corruption", help="motion_blur: blur plain MNIST images as MNIST-C does")
     add("--network", default="lenet5", help="lenet5 or fcn")
-    add("--methods", nargs="+", metavar="METHOD", help="which methods to train (default: five)")
+    add(
+        "--methods",
+        nargs="+",
+        metavar="METHOD",
+        default=None,
+        help="which methods to train; all five by default",
+    )
     add(
         "--label-noise",
         type=float,
@@ -56,7 +62,7 @@ def _compare(options):
         from rich.table import Table
 
         from keras_mgs.experiments import compare as job
-        from keras_mgs.experiments.methods import DEFAULT_METHODS, METHODS
+        from keras_mgs.experiments.methods import METHODS
         from keras_mgs.experiments.networks import NETWORKS
     except ImportError as error:
         raise ImportError(
@@ -65,7 +71,7 @@ def _compare(options):
         ) from error
     from keras_mgs import checks
 
-    methods = tuple(dict.fromkeys(options.methods or DEFAULT_METHODS))
+    methods = tuple(dict.fromkeys(options.methods or METHODS))
     checks.choice("--network", options.network, tuple(NETWORKS))
     for method in methods:
         checks.choice("--methods", method, tuple(METHODS))

@@ -10,12 +10,23 @@ def tape():
 
 def watch(tape, tensors):
     """Make `tape` follow tensors that are not variables, such as a model's inputs."""
-    tape.watch([t for t in tf.nest.flatten(tensors) if t.dtype.is_floating])
+    tape.watch(tf.nest.flatten(tensors))
 
 
 def values(weights):
     """The TensorFlow variables behind Keras variables: what a tape takes as sources."""
     return [w.value for w in weights]
+
+
+def trace(function, x, size):
+    """Trace, without running it, `function` of a batch like `x` of `size` samples."""
+    specs = tf.nest.map_structure(lambda t: tf.TensorSpec((size, *t.shape[1:]), t.dtype), x)
+    tf.function(function, autograph=False).get_concrete_function(specs)
+
+
+def connected(tape, target, sources):
+    """Whether `target` depends on each source, as far as the tape has seen."""
+    return [g is not None for g in tape.gradient(target, sources)]
 
 
 def gradient(tape, target, sources, cotangent=None):

@@ -4,6 +4,7 @@ import keras
 
 from keras_mgs import checks
 from keras_mgs.kernel import measure
+from keras_mgs.sites import couples_samples
 
 METRICS = ("trace", "log_det")
 
@@ -27,7 +28,7 @@ class MGSMetrics(keras.callbacks.Callback):
         metrics: some of "trace", "log_det".
         every: measure after one epoch in `every`; the epochs between repeat the last value, so
             that every key exists from epoch 0 on.
-        batch_size: samples computed at a time.
+        batch_size: samples computed at a time; all of them where they depend on each other.
         training: whether to measure with the forward pass of training (dropout, batch statistics).
 
     Raises:
@@ -39,8 +40,8 @@ class MGSMetrics(keras.callbacks.Callback):
     >>> model.compile("sgd", "mse")
     >>> x, y = np.ones((8, 3)), np.ones((8, 2))
     >>> history = model.fit(x, y, verbose=0, callbacks=[keras_mgs.MGSMetrics(x)])
-    >>> history.history["mgs_trace"]  # 8 samples, 2 outputs, ‖x‖² + 1
-    [64.0]
+    >>> np.round(history.history["mgs_trace"], 3)  # 8 samples, 2 outputs, ‖x‖² + 1
+    array([64.])
 
     Reference: Szolnoky et al., NeurIPS 2022, section 4.
     """
@@ -64,11 +65,14 @@ class MGSMetrics(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         checks.model(self.model)
-        checks.inputs(self.model, self.x)
+        checks.inputs("x", self.model, self.x)
+        self._logs = {}
 
     def on_epoch_end(self, epoch, logs=None):
         if epoch % self.every == 0 or not self._logs:
-            values = measure(self.model, self.x, self.metrics, self.training, self.batch_size)
+            coupled = couples_samples(self.model, self.training)
+            size = None if coupled else self.batch_size
+            values = measure(self.model, self.x, self.metrics, self.training, size)
             self._logs = {f"mgs_{name}": float(value) for name, value in values.items()}
         if logs is not None:
             logs.update(self._logs)

@@ -18,7 +18,7 @@ def model(model):
             f"Received: {model!r} of type {type(model).__name__}. "
             "Wrap layers in keras.Sequential or keras.Model first."
         )
-    if not model.built or not model.variables:
+    if not model.built:
         raise ValueError(
             "Expected `model` to be built, so that it has weights. "
             f"Received: the unbuilt {type(model).__name__} '{model.name}'. "
@@ -86,39 +86,18 @@ def finite(name, data):
             )
 
 
-def inputs(model, x, size=None):
+def inputs(name, model, x, size=None):
     """`x` as a list of batches of at most `size` samples, each a structure that the model takes."""
-    leaves = []
-    for leaf in tree.flatten(x):
-        if isinstance(leaf, tf.SparseTensor | tf.RaggedTensor):
-            raise TypeError(
-                "Expected `x` to be dense arrays or tensors. "
-                f"Received: a {type(leaf).__name__}. Convert it to a dense tensor first."
-            )
-        if not hasattr(leaf, "shape") or not hasattr(leaf, "dtype"):
-            raise TypeError(
-                "Expected `x` to be an array, a tensor, a list or dict of them, or a "
-                f"tf.data.Dataset. Received: {leaf!r} of type {type(leaf).__name__}. "
-                "Use np.asarray on plain numbers."
-            )
-        leaf = leaf if tf.is_tensor(leaf) else np.asarray(leaf)
-        if leaf.dtype in (np.dtype("O"),):
-            raise TypeError("Expected `x` to hold numbers. Received: an array of dtype object.")
-        if len(leaf.shape) == 0 or leaf.shape[0] == 0:
-            raise ValueError(
-                "Expected `x` to have at least one sample on its first axis. "
-                f"Received: an array of shape {tuple(leaf.shape)}."
-            )
-        leaves.append(leaf)
+    leaves = [_array(name, leaf) for leaf in tree.flatten(x)]
     sizes = {leaf.shape[0] for leaf in leaves}
     if len(sizes) != 1:
         raise ValueError(
-            "Expected every array of `x` to have the same number of samples. "
+            f"Expected every array of `{name}` to have the same number of samples. "
             f"Received: {sorted(sizes, key=str) or 'no array at all'}."
         )
     x = tree.pack_sequence_as(x, leaves)
-    finite("x", x)
-    _fits(model, x)
+    finite(name, x)
+    fits(name, model, x)
     (n,) = sizes
     if n is None or size is None or n <= size:
         return [tree.map_structure(tf.convert_to_tensor, x)]
@@ -126,6 +105,56 @@ def inputs(model, x, size=None):
         tree.map_structure(lambda leaf: tf.convert_to_tensor(leaf[start : start + size]), x)  # noqa: B023
         for start in range(0, n, size)
     ]
+
+
+def _array(name, leaf):
+    """One dense, non-empty array of numbers, samples first."""
+    if isinstance(leaf, tf.SparseTensor | tf.RaggedTensor):
+        raise TypeError(
+            f"Expected `{name}` to be dense arrays or tensors. "
+            f"Received: a {type(leaf).__name__}. Convert it to a dense tensor first."
+        )
+    if not hasattr(leaf, "shape") or not hasattr(leaf, "dtype"):
+        raise TypeError(
+            f"Expected `{name}` to be an array, a tensor, a list or dict of them, or a "
+            f"tf.data.Dataset. Received: {leaf!r} of type {type(leaf).__name__}. "
+            "Use np.asarray on plain numbers."
+        )
+    leaf = leaf if tf.is_tensor(leaf) else np.asarray(leaf)
+    if isinstance(leaf, np.ndarray) and leaf.dtype.kind in "OSUMmc":
+        raise TypeError(
+            f"Expected `{name}` to hold numbers. Received: an array of dtype {leaf.dtype}. "
+            "Convert it with astype."
+        )
+    if len(leaf.shape) == 0 or leaf.shape[0] == 0:
+        raise ValueError(
+            f"Expected `{name}` to have at least one sample on its first axis. "
+            f"Received: an array of shape {tuple(leaf.shape)}."
+        )
+    return leaf
+
+
+def training_data(model, x, y, sample_weight):
+    """What `fit` is given, as far as it comes as arrays."""
+    given = {"x": x, "y": y, "sample_weight": sample_weight}
+    arrays = {
+        name: data
+        for name, data in given.items()
+        if data is not None
+        and all(isinstance(d, np.ndarray) or tf.is_tensor(d) for d in tree.flatten(data))
+    }
+    lengths = {}
+    for name, data in arrays.items():
+        finite(name, data)
+        lengths[name] = {d.shape[0] if d.shape else None for d in tree.flatten(data)}
+    if "x" in arrays:
+        fits("x", model, x)
+    if len(set().union(*lengths.values())) > 1:
+        words = ", ".join(f"{name}: {sorted(n, key=str)}" for name, n in lengths.items())
+        raise ValueError(
+            f"Expected {', '.join(f'`{n}`' for n in lengths)} to have the same number of samples. "
+            f"Received: {words}."
+        )
 
 
 def dataset(data):
@@ -141,20 +170,25 @@ def dataset(data):
     return tree.map_structure(lambda *leaves: tf.concat(leaves, 0), *batches)
 
 
-def _fits(model, x):
+def fits(name, model, x):
     """The shapes that the model declares, where it declares any."""
-    expected = getattr(model, "input_shape", None) if hasattr(model, "inputs") else None
-    if expected is None:
+    inputs = getattr(model, "inputs", None)
+    if inputs is None:
         return
+    declared = [tuple(i.shape) for i in inputs]
+    if isinstance(x, dict):  # in the order of the inputs that the keys name
+        names = [i.name for i in inputs]
+        if set(names) != set(x):
+            return
+        x = [x[n] for n in names]
     shapes = [tuple(leaf.shape) for leaf in tree.flatten(x)]
-    declared = [tuple(i.shape) for i in tree.flatten(model.inputs)]
     matches = len(shapes) == len(declared) and all(
         len(s) == len(d) and all(None in (a, b) or a == b for a, b in zip(s, d, strict=True))
         for s, d in zip(shapes, declared, strict=True)
     )
     if not matches:
         raise ValueError(
-            f"Expected `x` to fit the inputs of '{model.name}', {_words(declared)}. "
+            f"Expected `{name}` to fit the inputs of '{model.name}', {_words(declared)}. "
             f"Received: {_words(shapes)}."
         )
 

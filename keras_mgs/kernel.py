@@ -9,7 +9,7 @@ from keras import ops
 
 from keras_mgs import autodiff, checks
 from keras_mgs.outputs import raw_outputs
-from keras_mgs.sites import couples_samples, jacobian_blocks, record
+from keras_mgs.sites import couples_samples, jacobian_blocks, record, signature
 
 EPSILON = 1e-6
 _CHUNK = 32
@@ -27,12 +27,14 @@ def jacobian(model, x, *, training=False, batch_size=None):
         x: its inputs, n samples: an array, a tensor, a list or dict of them as the model takes it,
             or a `tf.data.Dataset` (of x, or of (x, y) tuples).
         training: whether the forward pass is that of training. The model's state (moving
-            statistics, random seeds) is left as it was.
+            statistics, random seeds) is left as it was, so dropout draws the same masks in every
+            piece of `batch_size` samples.
         batch_size: samples computed at a time; None: 32, or all of them where they depend on each
             other (batch normalisation with `training=True`).
 
     Returns:
-        A tensor (n, q, p) of the outputs' dtype, q raw outputs and p weights.
+        A tensor (n, q, p) of the outputs' dtype (float32 for half precision), q raw outputs and p
+        weights.
 
     Raises:
         TypeError, ValueError: `model` is not a built Keras model with trainable weights and
@@ -185,10 +187,11 @@ def eigenvalues(model, x, *, training=False, batch_size=None):
 
 def regularised_log_det(k, epsilon):
     """`log det(K + epsilon · tr K / size · I)`; differentiable in K."""
-    size = ops.shape(k)[0]
-    shift = epsilon * tf.linalg.trace(k) / ops.cast(size, k.dtype)
-    factor = tf.linalg.cholesky(k + shift * tf.eye(size, dtype=k.dtype))
-    return 2 * ops.sum(ops.log(tf.linalg.diag_part(factor)))
+    size = ops.cast(ops.shape(k)[0], k.dtype)
+    mean = tf.linalg.trace(k) / size
+    k = ops.divide_no_nan(k, mean) + epsilon * tf.eye(ops.shape(k)[0], dtype=k.dtype)
+    factor = tf.linalg.cholesky(k)
+    return 2 * ops.sum(ops.log(tf.linalg.diag_part(factor))) + size * ops.log(mean)
 
 
 def measure(model, x, metrics, training, batch_size):
@@ -214,7 +217,7 @@ def assemble(blocks, others=None):
 
 def _kernel(model, x, x2, training, batch_size, dtype):
     rows = _chunks(model, x, training, batch_size)
-    columns = rows if x2 is None else _chunks(model, x2, training, batch_size)
+    columns = rows if x2 is None else _chunks(model, x2, training, batch_size, "x2")
     tile = _compiled(model, _tile, training, dtype)
     tiles = [[None] * len(columns) for _ in rows]
     for i, row in enumerate(rows):
@@ -247,15 +250,17 @@ def _tile(model, x, x2, training, dtype):
 def _blocks(model, x, training):
     """The blocks of J for one chunk, of a forward pass that leaves the model's state alone."""
     state = keras.StatelessScope() if training else contextlib.nullcontext()
-    with autodiff.tape() as tape, record(model) as recording, state:
+    with record(model, x, training) as recording, autodiff.tape() as tape, state:
         f = raw_outputs(model(x, training=training))
     return jacobian_blocks(tape, f, recording, couples_samples(model, training))
 
 
-def _chunks(model, x, training, batch_size):
+def _chunks(model, x, training, batch_size, name="x"):
     """The samples in pieces, checked."""
     checks.model(model)
     checks.batch_size(batch_size)
+    if isinstance(x, tf.data.Dataset):
+        x = checks.dataset(x)
     if couples_samples(model, training):
         if batch_size is not None:
             raise ValueError(
@@ -263,20 +268,18 @@ def _chunks(model, x, training, batch_size):
                 f"other, so they cannot be computed in pieces. Received: batch_size={batch_size}. "
                 "Leave it out, or use training=False."
             )
-        return [checks.inputs(model, x)]
-    if isinstance(x, tf.data.Dataset):
-        x = checks.dataset(x)
-    return checks.inputs(model, x, batch_size or _CHUNK)
+        return checks.inputs(name, model, x)
+    return checks.inputs(name, model, x, batch_size or _CHUNK)
 
 
 def _compiled(model, function, training, *extra):
     """`function(model, …)` as a compiled function of the data, kept as long as the model lives."""
     kept = _COMPILED.setdefault(model, {})
-    key = (function, bool(training), extra, tuple(id(w) for w in model.trainable_weights))
+    key = (function, bool(training), extra, signature(model))
     if key not in kept:
         reference = weakref.ref(model)  # a strong one would keep the model alive for ever
 
-        @tf.function(reduce_retracing=True, autograph=False)
+        @tf.function(autograph=False)
         def run(*data):
             return function(reference(), *data, training, *extra)
 

@@ -24,8 +24,8 @@ class MGSModel(keras.Model):
         model: a built `keras.Model` with trainable weights.
         penalty: "trace", "log_det", or a `TracePenalty`, `LogDetPenalty`, `LossGradientPenalty`.
         alpha: the penalty's weight, a number ≥ 0, taken as it is; or "auto", the default: chosen
-            at the first step as a fixed share of the loss (see `TracePenalty`), then kept, also
-            when the model is saved.
+            at the first step as a fixed share of loss / tr K (see `TracePenalty`), then kept, also
+            when the model is saved. "log_det" needs a number.
         **kwargs: as for `keras.Model`: `name`, …
 
     Raises:
@@ -52,11 +52,12 @@ class MGSModel(keras.Model):
         self._alpha = self.add_weight(
             name="alpha",
             shape=(),
-            dtype=model.variable_dtype,
-            initializer=keras.initializers.Constant(_UNSET if chosen == "auto" else chosen),
+            dtype="float64",  # a number that is given is taken as it is
+            initializer="zeros",
             trainable=False,
             autocast=False,
         )
+        self._alpha.assign(_UNSET if chosen == "auto" else chosen)
         self._penalty_tracker = _LastMean(name="mgs_penalty")
         self._alpha_tracker = _Reading(self._alpha, name="mgs_alpha")
         self.built = True
@@ -77,13 +78,15 @@ class MGSModel(keras.Model):
     def call(self, inputs, training=None):
         return self.model(inputs, training=training)
 
-    def fit(self, x=None, y=None, **kwargs):
-        """As `keras.Model.fit`, after a look at the data: NaN and infinity raise a ValueError."""
+    def fit(self, x=None, y=None, *args, **kwargs):
+        """As `keras.Model.fit`, after a look at data that come as arrays.
+
+        NaN and infinity, inputs that do not fit the model, and lengths that differ raise a
+        ValueError.
+        """
         checks.model(self.model)
-        for name, data in {"x": x, "y": y, "sample_weight": kwargs.get("sample_weight")}.items():
-            if data is not None and all(hasattr(d, "dtype") for d in keras.tree.flatten(data)):
-                checks.finite(name, data)
-        return super().fit(x, y, **kwargs)
+        checks.training_data(self.model, x, y, kwargs.get("sample_weight"))
+        return super().fit(x, y, *args, **kwargs)
 
     def train_step(self, data):
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
@@ -105,11 +108,10 @@ class MGSModel(keras.Model):
                 value = self.penalty.value(run)
             alpha = self._choose_alpha(run, value)
             with tape:
-                weight = alpha * self.penalty.every
-                loss = self.optimizer.scale_loss(
-                    run.loss + ops.cast(weight * value, run.loss.dtype)
-                )
-            self._penalty_tracker.update_state(alpha * value)
+                penalty = alpha * ops.cast(value, alpha.dtype)
+                total = run.loss + ops.cast(self.penalty.every * penalty, run.loss.dtype)
+                loss = self.optimizer.scale_loss(total)
+            self._penalty_tracker.update_state(penalty)
             return autodiff.gradient(tape, loss, weights)
 
         if self.penalty.every == 1:
@@ -129,9 +131,9 @@ class MGSModel(keras.Model):
             return ops.convert_to_tensor(self._alpha)
 
         def choose():
-            unit = self.penalty.unit(run, value)
-            share = ops.cast(ops.abs(run.loss), unit.dtype) * penalties.SHARE
-            self._alpha.assign(ops.cast(ops.divide_no_nan(share, unit), self._alpha.dtype))
+            share = penalties.SHARE * ops.cast(ops.abs(run.loss), self._alpha.dtype)
+            unit = ops.cast(self.penalty.unit(run, value), self._alpha.dtype)
+            self._alpha.assign(ops.divide_no_nan(share, unit))
             return ops.convert_to_tensor(self._alpha)
 
         return ops.cond(

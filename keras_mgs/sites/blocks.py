@@ -2,6 +2,7 @@
 
 import math
 
+import keras
 from keras import ops
 
 from keras_mgs import autodiff
@@ -107,9 +108,9 @@ def jacobian_blocks(tape, f, recording, coupled=False):
         coupled: whether a sample's output depends on the other samples; the vectorised pass over
             the q outputs is then wrong, and every weight takes the fallback.
     """
-    recording.check_samples(f)
+    recording.check(tape, f)
     if coupled:
-        recording.give_up()
+        recording.leave_to_fallback(id(w) for w in recording.weights)
     recording.announce()
     sites = [recording.sites(w) for w in recording.weights]
     # Weights that share a z, as a kernel and its bias do, share its cotangent.
@@ -127,4 +128,7 @@ def jacobian_blocks(tape, f, recording, coupled=False):
             return _block(group, [deltas[id(s.z)] for s in group])
         return Explicit(ops.reshape(j, (*ops.shape(f), math.prod(weight.shape))))
 
-    return [block(w, group) for w, group in zip(recording.weights, sites, strict=True)]
+    # Layers may compute in dtypes of their own; half precision is too coarse for sums of squares.
+    dtype = keras.backend.result_type(f.dtype, "float32")
+    pairs = zip(recording.weights, sites, strict=True)
+    return [block(w, group).cast(dtype) for w, group in pairs]
