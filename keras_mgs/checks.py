@@ -134,7 +134,7 @@ def _array(name, leaf):
     return leaf
 
 
-def training_data(model, x, y, sample_weight):
+def training_data(model, loss, x, y, sample_weight):
     """What `fit` is given, as far as it comes as arrays."""
     given = {"x": x, "y": y, "sample_weight": sample_weight}
     arrays = {
@@ -149,11 +149,36 @@ def training_data(model, x, y, sample_weight):
         lengths[name] = {d.shape[0] if d.shape else None for d in tree.flatten(data)}
     if "x" in arrays:
         fits("x", model, x)
+    if "y" in arrays and _is_keras_loss(loss):
+        _targets(model, y)
     if len(set().union(*lengths.values())) > 1:
         words = ", ".join(f"{name}: {sorted(n, key=str)}" for name, n in lengths.items())
         raise ValueError(
             f"Expected {', '.join(f'`{n}`' for n in lengths)} to have the same number of samples. "
             f"Received: {words}."
+        )
+
+
+def _is_keras_loss(loss):
+    """Whether a loss is Keras' own; a user's may take targets of any shape."""
+    return isinstance(loss, str) or type(loss).__module__.startswith("keras.")
+
+
+def _targets(model, y):
+    """Targets like the one output, or class numbers for it."""
+    outputs = getattr(model, "outputs", None)
+    if outputs is None or len(outputs) != 1 or not hasattr(y, "shape"):
+        return
+    output, shape = tuple(outputs[0].shape), tuple(y.shape)
+    allowed = [output[1:], output[1:-1], (*output[1:-1], 1)]
+    if not any(
+        len(a) == len(shape) - 1
+        and all(None in p or p[0] == p[1] for p in zip(a, shape[1:], strict=True))
+        for a in allowed
+    ):
+        raise ValueError(
+            f"Expected `y` to fit the output of '{model.name}', {output}, or to be class numbers "
+            f"for it. Received: {shape}."
         )
 
 
@@ -172,7 +197,7 @@ def dataset(data):
 
 def fits(name, model, x):
     """The shapes that the model declares, where it declares any."""
-    inputs = getattr(model, "inputs", None)
+    inputs = getattr(getattr(model, "model", model), "inputs", None)  # MGSModel wraps one
     if inputs is None:
         return
     declared = [tuple(i.shape) for i in inputs]

@@ -85,7 +85,9 @@ class MGSModel(keras.Model):
         ValueError.
         """
         checks.model(self.model)
-        checks.training_data(self.model, x, y, kwargs.get("sample_weight"))
+        checks.training_data(
+            self.model, getattr(self, "loss", None), x, y, kwargs.get("sample_weight")
+        )
         return super().fit(x, y, *args, **kwargs)
 
     def train_step(self, data):

@@ -68,7 +68,17 @@ def _logits(y):
         if len(sources) != 1:
             return y
         tensor = sources[0]
+    if tensor is y and _looks_normalised(y):
+        _warn_once("softmax")
     return y
+
+
+def _looks_normalised(y):
+    """Whether an eager tensor, whose history cannot be read, holds probabilities."""
+    if not hasattr(y, "numpy") or len(y.shape) < 2 or y.shape[-1] < 2:
+        return False
+    values = ops.convert_to_numpy(y).astype("float64")
+    return bool((values >= 0).all() and (abs(values.sum(-1) - 1) < 1e-2).all())
 
 
 def _operation(tensor):

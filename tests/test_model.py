@@ -9,6 +9,7 @@ from keras import layers, ops
 from problems import make, randomise, sequential
 
 from keras_mgs import LogDetPenalty, LossGradientPenalty, MGSModel, TracePenalty
+from keras_mgs.penalties import SHARE
 
 pytestmark = [
     pytest.mark.usefixtures("float64"),
@@ -217,36 +218,28 @@ def test_the_model_s_own_regularisation_is_part_of_the_loss():
 # alpha
 
 
-def first_unit(kind):
-    """(loss, tr K or n*q) of the first batch."""
+def first_loss_and_trace():
+    """The loss and tr K of the first batch."""
     (x, y), model = next(batches(*data(), 1)), network()
     f = oracles.flat(model(x))
-    unit = (oracles.jacobian(model, x) ** 2).sum() if kind == "trace" else f.shape[0] * 2
-    return float(mean_square(y, f)), unit
+    return float(mean_square(y, f)), (oracles.jacobian(model, x) ** 2).sum()
 
 
-def test_automatic_alpha_is_a_fiftieth_of_loss_over_trace_and_stays():
+def test_automatic_alpha_is_the_share_of_loss_over_trace_and_stays():
     mgs = MGSModel(network(), TracePenalty("auto", "exact", every=1))
     assert mgs.alpha == "auto"
     history = fitted(mgs, epochs=3)
-    loss, trace = first_unit("trace")
-    np.testing.assert_allclose(mgs.alpha, 0.015 * loss / trace, rtol=1e-9)
+    loss, trace = first_loss_and_trace()
+    np.testing.assert_allclose(mgs.alpha, SHARE * loss / trace, rtol=1e-9)
     assert history["mgs_alpha"] == [mgs.alpha] * 3
-
-
-def test_automatic_alpha_of_log_det_is_a_fiftieth_of_loss_over_outputs():
-    mgs = MGSModel(network(), LogDetPenalty())
-    fitted(mgs, epochs=1)
-    loss, size = first_unit("log_det")
-    np.testing.assert_allclose(mgs.alpha, 0.015 * loss / size, rtol=1e-9)
 
 
 def test_automatic_alpha_by_random_projection_is_near_the_exact_one():
     mgs = MGSModel(network())
     fitted(mgs, epochs=1)
-    loss, trace = first_unit("trace")
+    loss, trace = first_loss_and_trace()
     # The mean of 64 projections: the standard error of tr K is at most sqrt(2 / 64) of it.
-    np.testing.assert_allclose(mgs.alpha, 0.015 * loss / trace, rtol=4 * np.sqrt(2 / 64))
+    np.testing.assert_allclose(mgs.alpha, SHARE * loss / trace, rtol=4 * np.sqrt(2 / 64))
 
 
 @pytest.mark.parametrize("alpha", [0, 1e-5, 3, 0.1])
@@ -421,7 +414,7 @@ def test_a_softmax_model_with_cross_entropy_penalises_its_logits(kind, eager):
 
 
 @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
-@pytest.mark.parametrize("penalty", ["trace", "log_det", TracePenalty("auto", "exact")])
+@pytest.mark.parametrize("penalty", ["trace", LogDetPenalty(1e-3), TracePenalty("auto", "exact")])
 @pytest.mark.parametrize("head", [None, "float32"])
 def test_single_and_mixed_precision_train(policy, penalty, head):
     keras.config.set_floatx("float32")  # the fixture `float64` restores both
@@ -453,7 +446,6 @@ def test_recurrent_models_train_with_the_default_penalty():
     "penalty",
     [
         "trace",
-        "log_det",
         TracePenalty(0.01, "exact", every=3),
         LogDetPenalty(0.01, 1e-4, 2),
         LossGradientPenalty(0.1, "inputs", 2),

@@ -145,7 +145,7 @@ def test_log_det_penalty_equals_the_function():
         TracePenalty(),
         TracePenalty(0.5, "exact", 1, 3),
         TracePenalty(1e-5, "hutchinson", 4, 1),
-        LogDetPenalty(),
+        LogDetPenalty(0.1),
         LogDetPenalty(0.5, 1e-3, 2),
         LossGradientPenalty(0.3),
         LossGradientPenalty(0.3, "inputs", 5),

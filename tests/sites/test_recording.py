@@ -25,7 +25,7 @@ READS = {
 def test_every_way_of_reading_a_weight_outside_its_layer_is_noticed(read):
     model = sequential((3,), layers.Dense(2))
     kernel, bias = model.trainable_weights
-    with record(model) as recording:
+    with record(model, X, training=False) as recording:
         model(X)
         READS[read](kernel)
     assert recording.sites(kernel) is None
@@ -36,7 +36,7 @@ def test_each_call_is_a_site():
     shared = layers.Dense(3)
     model = Subclassed({"a": shared}, lambda p, x: p["a"](p["a"](x)))
     model(X)
-    with record(model) as recording:
+    with record(model, X, training=False) as recording:
         model(X)
     assert [len(recording.sites(w)) for w in recording.weights] == [2, 2]
 
@@ -46,7 +46,7 @@ def test_a_weight_without_a_part_has_no_sites():
     for layer in model.parts:
         layer.build((None, 3))
     model(X)
-    with record(model) as recording:
+    with record(model, X, training=False) as recording:
         model(X)
     assert [len(recording.sites(w)) for w in recording.weights] == [0, 0, 1, 1]
 
@@ -54,7 +54,7 @@ def test_a_weight_without_a_part_has_no_sites():
 def test_everything_is_put_back_even_after_an_exception():
     model = sequential((3,), layers.Dense(2, "tanh"), layers.Dense(2))
     activations = [layer.activation for layer in model.layers]
-    with pytest.raises(ZeroDivisionError), record(model):
+    with pytest.raises(ZeroDivisionError), record(model, X, training=False):
         model(X)
         raise ZeroDivisionError
     assert [layer.activation for layer in model.layers] == activations
