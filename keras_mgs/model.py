@@ -7,6 +7,8 @@ from keras import ops
 from keras_mgs import autodiff, checks, penalties
 
 _UNSET = -1.0  # α while "auto" has not chosen it yet
+# Under alpha="auto", how much longer a penalised step's gradient may be than the running mean.
+_LONGEST = 2.0
 
 
 @keras.saving.register_keras_serializable(package="keras_mgs")
@@ -25,7 +27,9 @@ class MGSModel(keras.Model):
         penalty: "trace", "log_det", or a `TracePenalty`, `LogDetPenalty`, `LossGradientPenalty`.
         alpha: the penalty's weight, a number ≥ 0, taken as it is; or "auto", the default: chosen
             at the first step as a fixed share of loss / tr K (see `TracePenalty`), then kept, also
-            when the model is saved. "log_det" needs a number.
+            when the model is saved. A penalised step whose gradient is over twice as long as they
+            have been on average is then shortened to that, so that no single step undoes the
+            learning. "log_det" needs a number.
         **kwargs: as for `keras.Model`: `name`, …
 
     Raises:
@@ -58,6 +62,7 @@ class MGSModel(keras.Model):
             autocast=False,
         )
         self._alpha.assign(_UNSET if chosen == "auto" else chosen)
+        self._length = self.add_weight(name="length", shape=(), dtype="float32", trainable=False)
         self._penalty_tracker = _LastMean(name="mgs_penalty")
         self._alpha_tracker = _Reading(self._alpha, name="mgs_alpha")
         self.built = True
@@ -114,7 +119,8 @@ class MGSModel(keras.Model):
                 total = run.loss + ops.cast(self.penalty.every * penalty, run.loss.dtype)
                 loss = self.optimizer.scale_loss(total)
             self._penalty_tracker.update_state(penalty)
-            return autodiff.gradient(tape, loss, weights)
+            gradients = autodiff.gradient(tape, loss, weights)
+            return self._shorten(gradients) if self.penalty.alpha == "auto" else gradients
 
         if self.penalty.every == 1:
             gradients = penalised()
@@ -142,18 +148,31 @@ class MGSModel(keras.Model):
             ops.equal(self._alpha, _UNSET), choose, lambda: ops.convert_to_tensor(self._alpha)
         )
 
+    def _shorten(self, gradients):
+        """Keep one penalised step from overshooting, by the lengths of those before it.
+
+        Its weight is `every` times α. While tr K shoots up in the first epochs, one step can then
+        push it so far down that the network never recovers.
+        """
+        dtype = self._length.dtype
+        squares = sum(ops.sum(ops.square(ops.cast(g, dtype))) for g in gradients)
+        length, mean = ops.sqrt(squares), ops.convert_to_tensor(self._length)
+        allowed = ops.where(mean > 0, ops.minimum(length, _LONGEST * mean), length)
+        self._length.assign(ops.where(mean > 0, 0.8 * mean + 0.2 * allowed, length))
+        share = ops.divide_no_nan(allowed, length)
+        return [g * ops.cast(share, g.dtype) for g in gradients]
+
     def test_step(self, data):
         logs = super().test_step(data)
         # A penalty belongs to training: `val_mgs_penalty` would say something that nobody measured.
         return {k: v for k, v in logs.items() if k not in ("mgs_penalty", "mgs_alpha")}
 
     def get_config(self):
-        penalty = keras.saving.serialize_keras_object(self.penalty)
-        penalty["config"]["alpha"] = self.alpha  # once chosen, the number
         return {
             "name": self.name,
             "model": keras.saving.serialize_keras_object(self.model),
-            "penalty": penalty,
+            "penalty": keras.saving.serialize_keras_object(self.penalty),
+            "alpha": self.alpha,  # also what "auto" has chosen
         }
 
     @classmethod
@@ -163,7 +182,11 @@ class MGSModel(keras.Model):
             config[key] = keras.saving.deserialize_keras_object(
                 config[key], custom_objects=custom_objects
             )
-        return cls(**config)
+        alpha = config.pop("alpha")
+        model = cls(**config)
+        if alpha != "auto":
+            model.alpha = alpha
+        return model
 
 
 class _LastMean(keras.metrics.Mean):

@@ -122,8 +122,8 @@ class TracePenalty(Penalty):
 
     Args:
         alpha: the penalty's weight, a number ≥ 0; or "auto": at the first step, `SHARE` (0.015) of
-            loss / tr K, kept from then on. tr K grows with the batch, so α belongs to a batch
-            size.
+            loss / tr K, kept from then on (and see `MGSModel`). tr K grows with the batch, so α
+            belongs to a batch size.
         estimator: "hutchinson" or "exact".
         probes: projections averaged in one step ("hutchinson" only).
         every: the penalty acts on one step in `every`, with `every` times the weight.

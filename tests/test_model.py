@@ -234,6 +234,15 @@ def test_automatic_alpha_is_the_share_of_loss_over_trace_and_stays():
     assert history["mgs_alpha"] == [mgs.alpha] * 3
 
 
+def test_automatic_alpha_shortens_a_step_over_twice_as_long_as_the_mean():
+    mgs = MGSModel(network())
+    lengths = [
+        float(mgs._shorten([np.array([3.0, 0.0]) * k, np.array([4.0]) * k])[1]) for k in (1, 1.5, 9)
+    ]
+    mean = 0.8 * 5 + 0.2 * 7.5  # of the first two, which stay as they are
+    np.testing.assert_allclose(lengths, [4, 6, 0.8 * 2 * mean], rtol=1e-6)  # kept in float32
+
+
 def test_automatic_alpha_by_random_projection_is_near_the_exact_one():
     mgs = MGSModel(network())
     fitted(mgs, epochs=1)
@@ -463,7 +472,8 @@ def test_a_saved_model_comes_back_whole_and_goes_on_as_if_it_had_stayed(penalty,
     assert back.alpha == alpha
     assert type(back.penalty) is type(mgs.penalty)
     assert back.get_config()["penalty"] == mgs.get_config()["penalty"]
-    assert back.penalty.get_config() == {**mgs.penalty.get_config(), "alpha": alpha}
+    assert back.penalty.get_config() == mgs.penalty.get_config()
+    assert back.get_config()["alpha"] == back.alpha == alpha
     same_weights(back.model, mgs.model, 0)
     x, y = data()
     for model in (mgs, back):
