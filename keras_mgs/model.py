@@ -62,7 +62,9 @@ class MGSModel(keras.Model):
             autocast=False,
         )
         self._alpha.assign(_UNSET if chosen == "auto" else chosen)
-        self._length = self.add_weight(name="length", shape=(), dtype="float32", trainable=False)
+        self._length = self.add_weight(
+            name="length", shape=(), dtype="float32", initializer="zeros", trainable=False
+        )
         self._penalty_tracker = _LastMean(name="mgs_penalty")
         self._alpha_tracker = _Reading(self._alpha, name="mgs_alpha")
         self.built = True

@@ -236,11 +236,10 @@ def test_automatic_alpha_is_the_share_of_loss_over_trace_and_stays():
 
 def test_automatic_alpha_shortens_a_step_over_twice_as_long_as_the_mean():
     mgs = MGSModel(network())
-    lengths = [
-        float(mgs._shorten([np.array([3.0, 0.0]) * k, np.array([4.0]) * k])[1]) for k in (1, 1.5, 9)
-    ]
-    mean = 0.8 * 5 + 0.2 * 7.5  # of the first two, which stay as they are
-    np.testing.assert_allclose(lengths, [4, 6, 0.8 * 2 * mean], rtol=1e-6)  # kept in float32
+    steps = [[tf.constant([3.0, 0.0]) * k, tf.constant(4.0) * k] for k in (1, 1.5, 9)]
+    shortened = [float(mgs._shorten(step)[1]) for step in steps]
+    mean = 0.8 * 5 + 0.2 * 7.5  # of the lengths of the first two, which stay as they are
+    np.testing.assert_allclose(shortened, [4, 6, 2 * mean * 4 / 5], rtol=1e-6)  # float32
 
 
 def test_automatic_alpha_by_random_projection_is_near_the_exact_one():
