@@ -2,6 +2,7 @@
 
 import argparse
 import datetime
+import os
 import sys
 
 
@@ -50,6 +51,7 @@ def _parser():
     add("--epochs", type=int, default=100, help="epochs of each run")
     add("--runs", type=int, default=2, help="runs of each method, each with a seed of its own")
     add("--batch-size", type=int, default=32, help="samples in a training step")
+    add("--jobs", type=int, default=2, help="processes that train at the same time")
     add("--seed", type=int, default=0, help="seed of the first run")
     add("--out", help="a new folder for the results (default: results/compare-DATE-TIME)")
     return parser
@@ -75,17 +77,24 @@ def _compare(options):
     checks.choice("--network", options.network, tuple(NETWORKS))
     for method in methods:
         checks.choice("--methods", method, tuple(METHODS))
-    for name in ("epochs", "runs", "batch_size"):
+    for name in ("epochs", "runs", "batch_size", "jobs"):
         checks.count(f"--{name.replace('_', '-')}", getattr(options, name))
     now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     out = options.out or f"results/compare-{now}"
 
+    if options.jobs > 1:  # or the processes fight for the cores
+        os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
     console = Console()
     progress = Progress(
         *Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn()
     )
     with progress:
-        task = progress.add_task("epochs", total=options.epochs * options.runs * len(methods))
+        task = progress.add_task("trainings", total=options.runs * len(methods))
+
+        def report(line):
+            progress.console.print(line)
+            progress.advance(task)
+
         result = job.compare(
             options.data,
             out=out,
@@ -98,8 +107,8 @@ def _compare(options):
             training_size=options.training_size,
             corruption=options.corruption,
             seed=options.seed,
-            report=progress.console.print,
-            on_epoch=lambda: progress.advance(task),
+            jobs=options.jobs,
+            report=report,
         )
     score = "accuracy" if "final_accuracy" in result else "mse"
     unit = {"accuracy": "test accuracy, %", "mse": "test error, pixels²"}[score]

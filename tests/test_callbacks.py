@@ -159,3 +159,14 @@ def test_callbacks_after_it_see_its_metrics(tmp_path):
     assert [float(row["mgs_trace"]) for row in rows] == history["mgs_trace"]
     assert {"mgs_log_det", "mgs_singular"} <= rows[0].keys()
     assert [logs["mgs_log_det"] for logs in seen] == history["mgs_log_det"]
+
+
+def test_tensorboard_after_it_writes_its_metrics(tmp_path):
+    fitted(network(), MGSMetrics(X), keras.callbacks.TensorBoard(tmp_path), epochs=2)
+    (events,) = (tmp_path / "train").glob("events*")
+    tags = {
+        value.tag
+        for record in tf.data.TFRecordDataset(str(events))
+        for value in tf.compat.v1.Event.FromString(record.numpy()).summary.value
+    }
+    assert {"epoch_mgs_trace", "epoch_mgs_log_det"} <= tags

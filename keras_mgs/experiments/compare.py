@@ -3,6 +3,7 @@
 import tempfile
 from pathlib import Path
 
+import joblib
 import pandas as pd
 
 from keras_mgs.experiments import datasets, figures
@@ -25,8 +26,8 @@ def compare(
     training_size=None,
     corruption=None,
     seed=0,
+    jobs=2,
     report=lambda text: None,
-    on_epoch=lambda: None,
 ):
     """Train every method `runs` times and write the folder `out`.
 
@@ -39,8 +40,9 @@ def compare(
         network, methods: keys of `NETWORKS` and `METHODS`.
         runs, epochs, batch_size: positive integers.
         seed: of run 0; run r has seed + r.
+        jobs: processes that train at the same time; the numbers do not depend on it, the seconds
+            do.
         report: called with a line of text after each training.
-        on_epoch: called after each epoch.
 
     Returns:
         The table, a `pandas.DataFrame` with one row per method: final and best test score, mean
@@ -70,23 +72,19 @@ def compare(
     score = score_name(samples[0])
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as folder:
+        tasks = [(run, method) for run in range(runs) for method in methods]
+        options = {"epochs": epochs, "batch_size": batch_size}
+        trainings = joblib.Parallel(n_jobs=jobs, return_as="generator")(
+            joblib.delayed(train)(samples[run], network, method, seed=seed + run, **options)
+            for run, method in tasks
+        )
         curves = []
-        for run, dataset in enumerate(samples):
-            for method in methods:
-                curve = train(
-                    dataset,
-                    network,
-                    method,
-                    epochs=epochs,
-                    batch_size=batch_size,
-                    seed=seed + run,
-                    on_epoch=on_epoch,
-                )
-                curve.insert(0, "run", run)
-                curve.insert(0, "method", method)
-                curves.append(curve)
-                final = curve["test"].tail(_FINAL).mean()
-                report(f"{METHODS[method].label}, run {run + 1} of {runs}: {final:.1f}")
+        for (run, method), curve in zip(tasks, trainings, strict=True):
+            curve.insert(0, "run", run)
+            curve.insert(0, "method", method)
+            curves.append(curve)
+            final = curve["test"].tail(_FINAL).mean()
+            report(f"{METHODS[method].label}, run {run + 1} of {runs}: {final:.1f}")
         curves = pd.concat(curves, ignore_index=True)
         result = table(curves, score)
         done = Path(folder) / "done"
