@@ -1,5 +1,6 @@
 """What MGS adds to a loss: tr K, log det K, and the paper's rival, the loss gradient's norm."""
 
+import abc
 import contextlib
 import dataclasses
 from typing import Any
@@ -46,7 +47,7 @@ class ForwardPass:
         return autodiff.values(self.model.trainable_weights)
 
 
-class Penalty:
+class Penalty(abc.ABC):
     """Base of the penalties: `loss + alpha * value`, on one training step in `every`.
 
     A penalised step weighs the penalty `every` times, so that `alpha` means the same at any
@@ -92,9 +93,9 @@ class Penalty:
 
             yield forward
 
+    @abc.abstractmethod
     def value(self, run):
         """What is penalised, a scalar, differentiable once more; `run` is a `ForwardPass`."""
-        raise NotImplementedError(f"{type(self).__name__} must define value(run).")
 
     def unit(self, run, value):
         """What α is to be `SHARE` of loss / unit of when `alpha="auto"`."""
@@ -265,10 +266,8 @@ def _projection(run, index):
 
 def _squared_norm(tensors):
     # Half precision is too coarse for sums of squares.
-    wide = [ops.cast(t, keras.backend.result_type(t.dtype, "float32")) for t in tensors]
-    return ops.cast(
-        sum(ops.sum(ops.square(t)) for t in wide), max((t.dtype for t in wide), key=str)
-    )
+    dtype = keras.backend.result_type(*(t.dtype for t in tensors), "float32")
+    return sum(ops.sum(ops.square(ops.cast(t, dtype))) for t in tensors)
 
 
 def _blocks(run):
