@@ -98,42 +98,55 @@ class MGSModel(keras.Model):
         return super().fit(x, y, *args, **kwargs)
 
     def train_step(self, data):
-        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        weights = autodiff.values(self.trainable_weights)
-        seed = ops.cast(self.optimizer.iterations, "int32")
-        with autodiff.tape() as tape, self.penalty.watching(self, x, seed) as forward:
-            run = forward(self)
-            run.loss = self.compute_loss(
-                x=x, y=y, y_pred=run.outputs, sample_weight=sample_weight, training=True
-            )
-
-        def plain():
-            with tape:
-                loss = self.optimizer.scale_loss(run.loss)
-            return autodiff.gradient(tape, loss, weights)
-
-        def penalised():
-            with tape:
-                value = self.penalty.value(run)
-            alpha = self._choose_alpha(run, value)
-            with tape:
-                penalty = alpha * ops.cast(value, alpha.dtype)
-                total = run.loss + ops.cast(self.penalty.every * penalty, run.loss.dtype)
-                loss = self.optimizer.scale_loss(total)
-            self._penalty_tracker.update_state(penalty)
-            gradients = autodiff.gradient(tape, loss, weights)
-            return self._shorten(gradients) if self.penalty.alpha == "auto" else gradients
-
+        step = ops.cast(self.optimizer.iterations, "int32")
         if self.penalty.every == 1:
-            gradients = penalised()
+            gradients, logs = self._penalised_step(data, step)
         else:
-            gradients = ops.cond(seed % self.penalty.every == 0, penalised, plain)
+            # Each branch has a forward pass of its own: what the penalty needs of one, and where
+            # TensorFlow therefore cannot fuse operations, would slow down the plain steps.
+            gradients, logs = ops.cond(
+                step % self.penalty.every == 0,
+                lambda: self._penalised_step(data, step),
+                lambda: self._plain_step(data),
+            )
         self.optimizer.apply_gradients(zip(gradients, self.trainable_weights, strict=True))
-        self._loss_tracker.update_state(
-            run.loss * tf.distribute.get_strategy().num_replicas_in_sync,
-            sample_weight=ops.shape(keras.tree.flatten(x)[0])[0],
-        )
-        return self.compute_metrics(x, y, run.outputs, sample_weight=sample_weight)
+        return logs
+
+    def _plain_step(self, data):
+        """Gradients and logs of a step without the penalty."""
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        with autodiff.tape() as tape:
+            outputs = self(x, training=True)
+            loss = self.compute_loss(x, y, outputs, sample_weight, training=True)
+            scaled = self.optimizer.scale_loss(loss)
+        gradients = autodiff.gradient(tape, scaled, autodiff.values(self.trainable_weights))
+        return gradients, self._logs(data, outputs, loss)
+
+    def _penalised_step(self, data, step):
+        """Gradients and logs of a step with it."""
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        with autodiff.tape() as tape, self.penalty.watching(self, x, step) as forward:
+            run = forward(self)
+            run.loss = self.compute_loss(x, y, run.outputs, sample_weight, training=True)
+        with tape:
+            value = self.penalty.value(run)
+        alpha = self._choose_alpha(run, value)
+        with tape:
+            penalty = alpha * ops.cast(value, alpha.dtype)
+            total = run.loss + ops.cast(self.penalty.every * penalty, run.loss.dtype)
+            scaled = self.optimizer.scale_loss(total)
+        gradients = autodiff.gradient(tape, scaled, autodiff.values(self.trainable_weights))
+        if self.penalty.alpha == "auto":
+            gradients = self._shorten(gradients)
+        self._penalty_tracker.update_state(penalty)
+        return gradients, self._logs(data, run.outputs, run.loss)
+
+    def _logs(self, data, outputs, loss):
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        size = ops.shape(next(t for t in keras.tree.flatten(x) if t is not None))[0]
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        self._loss_tracker.update_state(loss * replicas, sample_weight=size)
+        return self.compute_metrics(x, y, outputs, sample_weight=sample_weight)
 
     def _choose_alpha(self, run, value):
         """α, which "auto" fixes at the first penalised step."""
@@ -156,9 +169,8 @@ class MGSModel(keras.Model):
         Its weight is `every` times α. While tr K shoots up in the first epochs, one step can then
         push it so far down that the network never recovers.
         """
-        dtype = self._length.dtype
-        squares = sum(ops.sum(ops.square(ops.cast(g, dtype))) for g in gradients)
-        length, mean = ops.sqrt(squares), ops.convert_to_tensor(self._length)
+        length = ops.sqrt(penalties.squared_norm(gradients))
+        mean = ops.cast(self._length, length.dtype)
         allowed = ops.where(mean > 0, ops.minimum(length, _LONGEST * mean), length)
         self._length.assign(ops.where(mean > 0, 0.8 * mean + 0.2 * allowed, length))
         share = ops.divide_no_nan(allowed, length)

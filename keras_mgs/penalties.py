@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 import keras
+import tensorflow as tf
 from keras import ops
 
 from keras_mgs import autodiff, checks
@@ -252,7 +253,7 @@ class LossGradientPenalty(Penalty):
 
     def value(self, run):
         sources = run.weights if self.wrt == "weights" else keras.tree.flatten(run.x)
-        return _squared_norm(autodiff.gradient(run.tape, run.loss, sources))
+        return squared_norm(autodiff.gradient(run.tape, run.loss, sources))
 
     def get_config(self):
         return {**super().get_config(), "wrt": self.wrt}
@@ -261,13 +262,14 @@ class LossGradientPenalty(Penalty):
 def _projection(run, index):
     """`‖∇_θ Σ_ia v[i, a] f[i, a]‖²` for random signs v: tr K in expectation."""
     signs = autodiff.random_signs(ops.shape(run.f), run.f.dtype, ops.stack([run.seed, index]))
-    return _squared_norm(autodiff.gradient(run.tape, run.f, run.weights, signs))
+    return squared_norm(autodiff.gradient(run.tape, run.f, run.weights, signs))
 
 
-def _squared_norm(tensors):
-    # Half precision is too coarse for sums of squares.
+def squared_norm(tensors):
+    """`‖tensors‖²`, over all their entries, at least in single precision."""
+    # Half precision is too coarse for sums of squares. `l2_loss` writes no square to memory.
     dtype = keras.backend.result_type(*(t.dtype for t in tensors), "float32")
-    return sum(ops.sum(ops.square(ops.cast(t, dtype))) for t in tensors)
+    return 2 * sum(tf.nn.l2_loss(ops.cast(t, dtype)) for t in tensors)
 
 
 def _blocks(run):
