@@ -40,31 +40,32 @@ def gradient(tape, target, sources, cotangent=None):
     return [tf.convert_to_tensor(g) for g in gradients]
 
 
-def cotangents(tape, f, tensors):
-    """`δ[a, i] = ∂f[i, a] / ∂tensor[i]` for each tensor, (q, n, …), in one vectorised pass.
+def cotangents(tape, f, tensors, rows):
+    """`δ[r] = ∂(rows[r] · f) / ∂tensor` for each tensor, (r, n, …), in one vectorised pass.
 
-    Row a feeds the cotangent e_a to every sample at once, which is right as long as no sample's
-    output depends on another sample.
+    Rows (r, q) are applied to every sample at once, rows (r, n, q) to the batch.
     """
     f = tf.convert_to_tensor(f)
 
-    def one_output(e):
-        return gradient(tape, f, tensors, tf.broadcast_to(e, tf.shape(f)))
+    def one_row(row):
+        return gradient(tape, f, tensors, tf.broadcast_to(row, tf.shape(f)))
 
-    return _map_rows(one_output, tf.eye(f.shape[-1], dtype=f.dtype))
+    return _map_rows(one_row, rows)
 
 
-def row_jacobian(tape, f, sources):
-    """`∂f[i, a] / ∂source`, (n, q, *source.shape) each, by n·q reverse passes: always exact."""
-    count = tf.size(f)
+def row_jacobian(tape, f, sources, rows):
+    """`∂(rows[r] · f) / ∂source`, (n, r, *source.shape) each, by a reverse pass per row.
 
-    def one_row(index):
-        return gradient(
-            tape, f, sources, tf.reshape(tf.one_hot(index, count, dtype=f.dtype), tf.shape(f))
-        )
-
-    rows = _map_rows(one_row, tf.range(count))
-    return [tf.reshape(r, tf.concat([tf.shape(f), tf.shape(r)[1:]], 0)) for r in rows]
+    Rows (r, q) are applied to one sample after the other, rows (r, n, q) to the batch.
+    """
+    f = tf.convert_to_tensor(f)
+    shape = [1, tf.shape(rows)[0]]
+    if len(rows.shape) == 2:
+        n, shape = tf.shape(f)[0], [tf.shape(f)[0], tf.shape(rows)[0]]
+        one_sample = tf.eye(n, dtype=f.dtype)[:, None, :, None] * rows[None, :, None, :]
+        rows = tf.reshape(one_sample, (shape[0] * shape[1], *tf.unstack(tf.shape(f))))
+    found = _map_rows(lambda row: gradient(tape, f, sources, row), rows)
+    return [tf.reshape(j, [*shape, *tf.unstack(tf.shape(j))[1:]]) for j in found]
 
 
 def _map_rows(function, rows):

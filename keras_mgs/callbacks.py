@@ -4,7 +4,6 @@ import keras
 
 from keras_mgs import checks
 from keras_mgs.kernel import measure
-from keras_mgs.sites import couples_samples
 
 METRICS = ("trace", "log_det")
 
@@ -70,9 +69,7 @@ class MGSMetrics(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         if epoch % self.every == 0 or not self._logs:
-            coupled = couples_samples(self.model, self.training)
-            size = None if coupled else self.batch_size
-            values = measure(self.model, self.x, self.metrics, self.training, size)
+            values = measure(self.model, self.x, self.metrics, self.training, self.batch_size)
             self._logs = {f"mgs_{name}": float(value) for name, value in values.items()}
         if logs is not None:
             logs.update(self._logs)

@@ -86,8 +86,8 @@ def finite(name, data):
             )
 
 
-def inputs(name, model, x, size=None):
-    """`x` as a list of batches of at most `size` samples, each a structure that the model takes."""
+def inputs(name, model, x):
+    """`x` as tensors that the model takes."""
     leaves = [_array(name, leaf) for leaf in tree.flatten(x)]
     sizes = {leaf.shape[0] for leaf in leaves}
     if len(sizes) != 1:
@@ -98,13 +98,7 @@ def inputs(name, model, x, size=None):
     x = tree.pack_sequence_as(x, leaves)
     finite(name, x)
     fits(name, model, x)
-    (n,) = sizes
-    if n is None or size is None or n <= size:
-        return [tree.map_structure(tf.convert_to_tensor, x)]
-    return [
-        tree.map_structure(lambda leaf: tf.convert_to_tensor(leaf[start : start + size]), x)  # noqa: B023
-        for start in range(0, n, size)
-    ]
+    return tree.map_structure(tf.convert_to_tensor, x)
 
 
 def _array(name, leaf):

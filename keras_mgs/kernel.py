@@ -1,18 +1,22 @@
 """The exact functions: J, K = J Jᵀ, its trace, log determinant and eigenvalues."""
 
-import contextlib
+import itertools
+import math
+import warnings
 import weakref
 
 import keras
+import numpy as np
 import tensorflow as tf
 from keras import ops
 
 from keras_mgs import autodiff, checks
 from keras_mgs.outputs import raw_outputs
-from keras_mgs.sites import couples_samples, jacobian_blocks, record, signature
+from keras_mgs.sites import jacobian_blocks, record, signature, survey
 
 EPSILON = 1e-6
-_CHUNK = 32
+CHUNK = 32
+_NUMBERS = 2**26  # that the cotangents of one piece may be
 _COMPILED: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 
@@ -48,9 +52,10 @@ def jacobian(model, x, *, training=False, batch_size=None):
 
     Reference: Szolnoky et al., NeurIPS 2022, section 3.1.
     """
-    chunks = _chunks(model, x, training, batch_size)
+    pieces, n, q = _pieces(model, x, training, batch_size)
     run = _compiled(model, _jacobian, training)
-    return ops.concatenate([run(c) for c in chunks])
+    parts = [ops.concatenate([run(*p) for p in group], axis=1)[:, :q] for group in pieces]
+    return _finite(ops.concatenate(parts)[:n], model, x, training)
 
 
 def kernel(model, x, x2=None, *, training=False, batch_size=None):
@@ -78,7 +83,8 @@ def kernel(model, x, x2=None, *, training=False, batch_size=None):
 
     Reference: Szolnoky et al., NeurIPS 2022, section 3.2, equation 3.
     """
-    return _kernel(model, x, x2, training, batch_size, None)
+    k = _kernel(model, x, x2, training, batch_size, None)
+    return _finite(_finite(k, model, x, training), model, x if x2 is None else x2, training)
 
 
 def trace(model, x, *, training=False, batch_size=None):
@@ -126,9 +132,7 @@ def sample_traces(model, x, *, training=False, batch_size=None):
 
     Reference: Szolnoky et al., NeurIPS 2022, section 3.3 and supplement C.
     """
-    chunks = _chunks(model, x, training, batch_size)
-    run = _compiled(model, _sample_traces, training)
-    return ops.concatenate([run(c) for c in chunks])
+    return _finite(_traces(model, x, training, batch_size), model, x, training)
 
 
 def log_det(model, x, *, epsilon=EPSILON, training=False, batch_size=None):
@@ -136,7 +140,7 @@ def log_det(model, x, *, epsilon=EPSILON, training=False, batch_size=None):
 
     `log det(K + ε I)` with `ε = epsilon * tr K / (n*q)`, in float64, by Cholesky's decomposition.
     K is singular whenever n·q > p, and often numerically before that: each such eigenvalue then
-    counts as log ε. `eigenvalues` shows which they are.
+    counts as log ε, and a warning says how many there are. `eigenvalues` shows which.
 
     Args:
         model, x, training, batch_size: as for `jacobian`.
@@ -157,7 +161,9 @@ def log_det(model, x, *, epsilon=EPSILON, training=False, batch_size=None):
     Reference: Szolnoky et al., NeurIPS 2022, section 3.3.
     """
     checks.positive("epsilon", epsilon)
-    return regularised_log_det(_kernel(model, x, None, training, batch_size, "float64"), epsilon)
+    k = _finite(_kernel(model, x, None, training, batch_size, "float64"), model, x, training)
+    _warn_of_singular(k, epsilon)
+    return regularised_log_det(k, epsilon)
 
 
 def eigenvalues(model, x, *, training=False, batch_size=None):
@@ -182,7 +188,8 @@ def eigenvalues(model, x, *, training=False, batch_size=None):
 
     Reference: Szolnoky et al., NeurIPS 2022, section 3.3.
     """
-    return tf.linalg.eigvalsh(_kernel(model, x, None, training, batch_size, "float64"))
+    k = _kernel(model, x, None, training, batch_size, "float64")
+    return tf.linalg.eigvalsh(_finite(k, model, x, training))
 
 
 def regularised_log_det(k, epsilon):
@@ -195,10 +202,19 @@ def regularised_log_det(k, epsilon):
 
 
 def measure(model, x, metrics, training, batch_size):
-    """ "trace", "log_det" and "singular" (eigenvalues of K up to ε) as asked for, in one pass."""
+    """ "trace", "log_det" and "singular" (eigenvalues of K up to ε) as asked for, in one pass.
+
+    Of a model that has diverged they are NaN.
+    """
+    x = _samples(model, x, batch_size)
+    if survey(model, x, training).coupled:
+        batch_size = None
     if "log_det" not in metrics:
-        return {"trace": trace(model, x, training=training, batch_size=batch_size)}
-    values = eigenvalues(model, x, training=training, batch_size=batch_size)
+        return {"trace": ops.sum(_traces(model, x, training, batch_size))}
+    k = _kernel(model, x, None, training, batch_size, "float64")
+    if not bool(tf.reduce_all(tf.math.is_finite(k))):
+        return dict.fromkeys((*metrics, "singular"), math.nan)
+    values = tf.linalg.eigvalsh(k)
     shift = EPSILON * ops.mean(values)
     found = {
         "trace": ops.sum(values),
@@ -215,61 +231,175 @@ def assemble(blocks, others=None):
     return ops.reshape(k, (n * q, m * q2))
 
 
+def every_row(f, coupled):
+    """The rows of J that `jacobian_blocks` is to compute: all of them."""
+    if not coupled:
+        return tf.eye(f.shape[1], dtype=f.dtype)
+    return tf.reshape(tf.eye(tf.size(f), dtype=f.dtype), (-1, *tf.unstack(tf.shape(f))))
+
+
+def _traces(model, x, training, batch_size):
+    pieces, n, _ = _pieces(model, x, training, batch_size, one_sample=True)
+    run = _compiled(model, _sample_traces, training)
+    return ops.concatenate([sum(run(*p) for p in group) for group in pieces])[:n]
+
+
 def _kernel(model, x, x2, training, batch_size, dtype):
-    rows = _chunks(model, x, training, batch_size)
-    columns = rows if x2 is None else _chunks(model, x2, training, batch_size, "x2")
-    tile = _compiled(model, _tile, training, dtype)
-    tiles = [[None] * len(columns) for _ in rows]
-    for i, row in enumerate(rows):
-        for j, column in enumerate(columns):
-            if x2 is None and j < i:
-                tiles[i][j] = ops.transpose(tiles[j][i])
-            else:
-                tiles[i][j] = tile(row, None if column is row else column)
-    return ops.concatenate([ops.concatenate(row, axis=1) for row in tiles])
+    rows, n, q = _pieces(model, x, training, batch_size)
+    columns, m, _ = (rows, n, q) if x2 is None else _pieces(model, x2, training, batch_size, "x2")
+    as_it_is = dtype in (None, survey(model, rows[0][0][0], training).dtype)
+    run = _compiled(model, _tile, training, None if as_it_is else dtype)
+    tiles: dict = {}
+    for row, column in itertools.product(_indices(rows), _indices(columns)):
+        if x2 is None and (column, row) in tiles:
+            tiles[row, column] = ops.transpose(tiles[column, row], (2, 3, 0, 1))
+        else:
+            (i, a), (j, b) = row, column
+            other = () if x2 is None and row == column else columns[j][b]
+            tiles[row, column] = run(*rows[i][a], *other)
+
+    def joined(i, j):
+        """The part of K that belongs to two groups of samples."""
+        lines = [
+            ops.concatenate([tiles[(i, a), (j, b)] for b in range(len(columns[j]))], axis=3)
+            for a in range(len(rows[i]))
+        ]
+        return ops.concatenate(lines, axis=1)[:, :q, :, :q]
+
+    lines = [
+        ops.concatenate([joined(i, j) for j in range(len(columns))], axis=2)[:, :, :m]
+        for i in range(len(rows))
+    ]
+    k = ops.concatenate(lines)[:n]
+    n, q, m, _ = ops.shape(k)
+    return ops.reshape(k, (n * q, m * q))
 
 
-def _jacobian(model, x, training):
-    return ops.concatenate([b.jacobian() for b in _blocks(model, x, training)], axis=2)
+def _indices(pieces):
+    return [(i, a) for i, group in enumerate(pieces) for a in range(len(group))]
 
 
-def _sample_traces(model, x, training):
-    return sum(b.sample_traces() for b in _blocks(model, x, training))
+def _jacobian(model, training, x, rows):
+    j = ops.concatenate([b.jacobian() for b in _blocks(model, x, rows, training)], axis=2)
+    return ops.reshape(j, (*_counts(x, rows), j.shape[2]))
 
 
-def _tile(model, x, x2, training, dtype):
-    blocks, others = (
-        None
-        if data is None
-        else [b.cast(dtype) if dtype else b for b in _blocks(model, data, training)]
-        for data in (x, x2)
-    )
-    return assemble(blocks, others)
+def _sample_traces(model, training, x, rows):
+    return sum(b.sample_traces() for b in _blocks(model, x, rows, training))
 
 
-def _blocks(model, x, training):
-    """The blocks of J for one chunk, of a forward pass that leaves the model's state alone."""
-    state = keras.StatelessScope() if training else contextlib.nullcontext()
-    with record(model, x, training) as recording, autodiff.tape() as tape, state:
-        f = raw_outputs(model(x, training=training))
-    return jacobian_blocks(tape, f, recording, couples_samples(model, training))
+def _tile(model, training, dtype, x, rows, x2=None, rows2=None):
+    """A piece of K, (n, r, m, r2)."""
+
+    def blocks(x, rows):
+        return [b.cast(dtype) if dtype else b for b in _blocks(model, x, rows, training)]
+
+    first = blocks(x, rows)
+    second = first if x2 is None else blocks(x2, rows2)
+    k = sum(b.gram(o) for b, o in zip(first, second, strict=True))
+    counts = _counts(x, rows) if x2 is None else _counts(x2, rows2)
+    return ops.reshape(k, (*_counts(x, rows), *counts))
 
 
-def _chunks(model, x, training, batch_size, name="x"):
-    """The samples in pieces, checked."""
+def _samples(model, x, batch_size=None, name="x"):
+    """The samples, checked."""
     checks.model(model)
     checks.batch_size(batch_size)
-    if isinstance(x, tf.data.Dataset):
-        x = checks.dataset(x)
-    if couples_samples(model, training):
-        if batch_size is not None:
-            raise ValueError(
-                "With training=True the samples of a model with batch normalisation depend on each "
-                f"other, so they cannot be computed in pieces. Received: batch_size={batch_size}. "
-                "Leave it out, or use training=False."
-            )
-        return checks.inputs(name, model, x)
-    return checks.inputs(name, model, x, batch_size or _CHUNK)
+    return checks.inputs(name, model, checks.dataset(x) if isinstance(x, tf.data.Dataset) else x)
+
+
+def _count(x):
+    return keras.tree.flatten(x)[0].shape[0]
+
+
+def _counts(x, rows):
+    """How many samples a piece is about, and how many rows of J for each of them."""
+    samples = rows.shape[0] if len(rows.shape) == 4 else ops.shape(keras.tree.flatten(x)[0])[0]
+    return samples, rows.shape[-3] if len(rows.shape) == 4 else rows.shape[0]
+
+
+def _blocks(model, x, rows, training):
+    """The blocks of J for one piece, of a forward pass that leaves the model's state alone."""
+    with record(model, x, training) as recording, autodiff.tape() as tape, keras.StatelessScope():
+        f = raw_outputs(model(x, training=training))
+    rows = ops.cast(rows, f.dtype)
+    if len(rows.shape) == 4:
+        rows = ops.reshape(rows, (-1, *rows.shape[2:]))
+    return jacobian_blocks(tape, f, recording, rows)
+
+
+def _pieces(model, x, training, batch_size, name="x", one_sample=False):
+    """What is computed at a time: (x, rows of J) in a list per group of samples; n; q.
+
+    Rows are (r, q) where samples are independent, and (samples of the group, r, n, q), of the whole
+    batch's outputs, where they are not. Both are padded with zeros to equal sizes, so that one
+    compiled function serves them all.
+    """
+    x = _samples(model, x, batch_size, name)
+    found, n = survey(model, x, training), _count(x)
+    if found.coupled and (n is None or batch_size is not None):
+        raise ValueError(
+            "The samples of this model depend on each other, by batch normalisation as in "
+            "training, so they cannot be computed in pieces, and their number must be known. "
+            f"Received: batch_size={batch_size}, and {n} samples in `{name}`. "
+            "Leave batch_size out, or use training=False."
+        )
+    size = n if found.coupled else min(batch_size or CHUNK, n or CHUNK)
+    chunks = [x]
+    if n is not None and n > size:
+        chunks = [
+            keras.tree.map_structure(lambda leaf: leaf[start : start + size], x)  # noqa: B023
+            for start in range(0, n, size)
+        ]
+    q, most = found.outputs, rows_at_a_time(found, size)
+    count = math.ceil(q / most)
+    r = math.ceil(q / count)
+    rows = np.eye(count * r, q).reshape(count, r, q)
+    if not found.coupled:
+        return [[(c, part) for part in rows] for c in chunks], n, q
+    group = 1 if one_sample else min(n, max(1, most // q))
+    samples = np.eye(-(-n // group) * group, n).reshape(-1, group, n)
+    of_batch = np.einsum("gin,erq->geirnq", samples, rows)
+    return [[(chunks[0], part) for part in parts] for parts in of_batch], n, q
+
+
+def _warn_of_singular(k, epsilon):
+    """Warn if eigenvalues of K are so small that ε stands in for them."""
+    if not hasattr(k, "numpy"):
+        return
+    values = np.linalg.eigvalsh(k.numpy())
+    count = int((values <= epsilon * values.mean()).sum())
+    if count:
+        warnings.warn(
+            f"K is numerically singular: {count} of its {len(values)} eigenvalues are at most ε, "
+            "which stands in for them in log det(K + ε I). Fewer samples, or a smaller `epsilon`, "
+            "may leave fewer such eigenvalues.",
+            stacklevel=3,
+        )
+
+
+def rows_at_a_time(survey, n):
+    """How many rows of J are computed at once for each of n samples: as memory allows."""
+    return max(1, _NUMBERS // survey.numbers(n))
+
+
+def _finite(result, model, x, training):
+    """`result`, if it is finite; an error that says why not, otherwise."""
+    if not hasattr(result, "numpy") or bool(tf.reduce_all(tf.math.is_finite(result))):
+        return result
+    x = checks.dataset(x) if isinstance(x, tf.data.Dataset) else x
+    with keras.StatelessScope():
+        f = raw_outputs(model(x, training=training))
+    if not bool(tf.reduce_all(tf.math.is_finite(f))):
+        raise ValueError(
+            "Expected the model's outputs on these samples to be finite numbers. Received: "
+            f"outputs of '{model.name}' with NaN or infinity. Has its training diverged?"
+        )
+    raise ValueError(
+        f"The outputs of '{model.name}' are finite, but their derivatives with respect to its "
+        f"weights, or the squares of these, are not in {f.dtype.name}. Look for an operation "
+        "without a derivative, such as a square root at 0, or compute in a wider dtype."
+    )
 
 
 def _compiled(model, function, training, *extra):
@@ -279,9 +409,37 @@ def _compiled(model, function, training, *extra):
     if key not in kept:
         reference = weakref.ref(model)  # a strong one would keep the model alive for ever
 
-        @tf.function(autograph=False)
         def run(*data):
-            return function(reference(), *data, training, *extra)
+            return function(reference(), training, *extra, *data)
 
-        kept[key] = run
+        kept[key] = _with_xla_where_needed(run)
     return kept[key]
+
+
+def _with_xla_where_needed(function):
+    """`function` compiled; by XLA where TensorFlow's own kernels cannot run it on this device.
+
+    On a CPU these are the gradients of grouped convolutions and whatever has its channels first.
+    """
+    plain = tf.function(function, autograph=False)
+    by_xla = tf.function(function, autograph=False, jit_compile=True)
+    chosen = [plain]
+
+    def run(*data):
+        try:
+            return chosen[0](*data)
+        except tf.errors.OpError as error:
+            if chosen[0] is by_xla or not _xla_may_do_better(error):
+                raise
+        result = by_xla(*data)
+        chosen[0] = by_xla
+        return result
+
+    return run
+
+
+def _xla_may_do_better(error):
+    """Whether TensorFlow, not the model or its data, is at fault: XLA does not check the latter."""
+    # AlreadyExistsError: TensorFlow 2.21's graph optimiser trips over sums in ConvNeXtTiny.
+    faults = (tf.errors.UnimplementedError, tf.errors.AlreadyExistsError)
+    return isinstance(error, faults) or "support" in error.message

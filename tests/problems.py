@@ -1,10 +1,15 @@
 """The one table of small models that the tests share: name -> how to build it and its data.
 
+There is a group for each family of rules, which explain all of its weights, and FALLBACK for what
+they do not explain. TRAINING is apart: models whose pass in training is not that of inference.
 Every model's output is already the raw output f; the models that end in a softmax or a sigmoid are
 in `test_outputs.py`. `make` gives the model with random weights and a batch for it.
 """
 
+import inspect
+import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import keras
@@ -25,7 +30,7 @@ class Problem(NamedTuple):
 
 def make(name, n=3, seed=0):
     """(model, x): every weight, moving statistics included, away from its initial value."""
-    problem, rng = PROBLEMS[name], np.random.default_rng(seed)
+    problem, rng = {**PROBLEMS, **TRAINING}[name], np.random.default_rng(seed)
     model = problem.build()
     randomise(model, rng)
     return model, batch(problem, n, rng)
@@ -37,6 +42,14 @@ def randomise(model, rng):
     for w in model.non_trainable_weights:
         if "float" in w.dtype:
             w.assign(rng.uniform(0.5, 1.5, size=w.shape))
+
+
+def announced(call):
+    """What the exact fallback says of itself while `call` runs, once for each layer."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        call()
+    return [str(w.message) for w in caught if "no fast rule" in str(w.message)]
 
 
 def batch(problem, n, rng):
@@ -227,11 +240,6 @@ def residual():
     return keras.Model(x, Dense(2)(layers.Concatenate()([hidden, x])))
 
 
-def attention():
-    x = Input((3, 2))
-    return keras.Model(x, Dense(1)(layers.Flatten()(layers.MultiHeadAttention(1, 2)(x, x))))
-
-
 def unused():
     return subclassed(
         (3,),
@@ -306,12 +314,116 @@ def steps(units, forward, shape=(3,)):
 conv1d, conv2d, conv3d = layers.Conv1D, layers.Conv2D, layers.Conv3D
 
 
+def of(shape, forward, units=2, dtype=None):
+    """A builder: `forward` of the input, or of the list of inputs, and a Dense head."""
+
+    def build():
+        several = isinstance(shape, list)
+        x = [Input(s) for s in shape] if several else Input(shape, dtype=dtype)
+        return keras.Model(x, Dense(units)(layers.Flatten()(forward(x))))
+
+    return build
+
+
 def convolved(shape, *stack):
     return lambda: sequential(shape, *(make_layer() for make_layer in stack), layers.Flatten())
 
 
 def headed(shape, make_layer, units=2, dtype=None):
     return lambda: sequential(shape, make_layer(), layers.Flatten(), Dense(units), dtype=dtype)
+
+
+def stacked(shape, *makers, dtype=None):
+    """A builder: layers of several options one after the other, with a tanh between them."""
+
+    def build():
+        between = [(make_layer(), layers.Activation("tanh")) for make_layer in makers]
+        stack = [layer for pair in between for layer in pair]
+        return sequential(shape, *stack, layers.Flatten(), Dense(1), dtype=dtype)
+
+    return build
+
+
+def lookup_and_reversed(**options):
+    """Token indices to logits by one table, used forwards twice and backwards once."""
+
+    def forward(x):
+        table = layers.ReversibleEmbedding(4, 2, **options)
+        hidden = Dense(2, "tanh")(table(x) * table(x[:, ::-1]))
+        return table(hidden, reverse=True)
+
+    return of((2,), forward, dtype="int32")
+
+
+def attended(**options):
+    """Cross-attention: query, value and key are three different tensors."""
+    shape = [(2, 3), (3, 2), (3, 2)]
+    return of(shape, lambda x: layers.MultiHeadAttention(**options)(x[0], x[1], key=x[2]))
+
+
+def recurrent(*makers, shape=(3, 2)):
+    """A builder: recurrent layers that return sequences, one after the other."""
+
+    def forward(x):
+        for make_layer in makers:
+            x = make_layer()(x)
+        return x
+
+    return of(shape, forward, 1)
+
+
+def masked_recurrent():
+    x = Input((3,), dtype="int32")
+    embedded = layers.Embedding(4, 2, mask_zero=True)(x)
+    return keras.Model(x, Dense(2)(layers.LSTM(2)(embedded)))
+
+
+def masked_both_ways():
+    x = Input((3,), dtype="int32")
+    embedded = layers.Embedding(4, 2, mask_zero=True)(x)
+    steps = layers.Bidirectional(layers.SimpleRNN(2, return_sequences=True))(embedded)
+    return keras.Model(x, Dense(1)(layers.Reshape((12,))(steps)))
+
+
+def masked_statistics():
+    x = Input((3,), dtype="int32")
+    embedded = layers.Embedding(4, 2, mask_zero=True)(x)
+    hidden = Dense(2)(layers.BatchNormalization()(embedded))
+    return keras.Model(x, layers.Flatten()(layers.Activation("tanh")(hidden)))
+
+
+def normalised_twice():
+    x = Input((3,))
+    norm = layers.BatchNormalization()
+    return keras.Model(x, Dense(2)(norm(layers.Activation("tanh")(norm(x)))))
+
+
+def training_and_not(p, x):
+    """The second call sees the statistics that the first one moved."""
+    return p["norm"](x) * p["norm"](ops.tanh(x), training=False)
+
+
+def initial_state(x):
+    state = Dense(2, "tanh")(x[:, 0])
+    return layers.GRU(2)(x, initial_state=state)
+
+
+def with_lora(layer, shape, dtype=None):
+    """A builder: a layer with LoRA, its two factors in the model's precision."""
+
+    def build():
+        made = layer()
+        model = sequential(shape, made, layers.Flatten(), Dense(1), dtype=dtype)
+        # Keras makes them float32, too coarse for an exact comparison.
+        add = made.add_weight
+        made.add_weight = lambda **options: add(**{**options, "dtype": keras.config.floatx()})
+        made.enable_lora(2)
+        del made.add_weight
+        if hasattr(made, "lora_alpha"):  # since Keras 3.9
+            made.lora_alpha = 3
+        return model
+
+    return build
 
 
 DENSE = {
@@ -373,29 +485,287 @@ CONVOLUTION = {
         convolved((3, 2, 3, 1), lambda: conv3d(2, 2, 2, "same", activation="tanh")), (3, 2, 3, 1)
     ),
 }
-FALLBACK = {
-    "layer normalization": Problem(headed((4,), layers.LayerNormalization), (4,)),
-    "batch normalization": Problem(headed((4,), layers.BatchNormalization), (4,)),
+TRANSPOSED = {
+    "conv1d transpose": Problem(
+        stacked(
+            (2, 2),
+            partial(layers.Conv1DTranspose, 2, 3, 2, "valid", output_padding=1),
+            partial(layers.Conv1DTranspose, 2, 2, 3, "same", use_bias=False),
+        ),
+        (2, 2),
+    ),
+    "conv2d transpose valid": Problem(
+        headed((2, 3, 2), partial(layers.Conv2DTranspose, 3, (3, 2), 2, activation="tanh")),
+        (2, 3, 2),
+    ),
+    "conv2d transpose same": Problem(
+        stacked(
+            (2, 2, 2),
+            partial(layers.Conv2DTranspose, 2, 3, (2, 1), "same", output_padding=(1, 0)),
+            partial(layers.Conv2DTranspose, 1, 2, 1, "same"),
+        ),
+        (2, 2, 2),
+    ),
+    "conv3d transpose": Problem(
+        headed((2, 1, 2, 2), partial(layers.Conv3DTranspose, 2, 2, (2, 1, 2), "same")),
+        (2, 1, 2, 2),
+    ),
+}
+DEPTHWISE = {
+    "depthwise conv1d": Problem(
+        stacked(
+            (6, 2),
+            partial(layers.DepthwiseConv1D, 3, 2, "same", depth_multiplier=2),
+            partial(layers.DepthwiseConv1D, 2, dilation_rate=2, use_bias=False),
+        ),
+        (6, 2),
+    ),
+    "depthwise conv2d": Problem(
+        stacked(
+            (5, 4, 2),
+            partial(layers.DepthwiseConv2D, (3, 2), 2, "same", depth_multiplier=2),
+            partial(layers.DepthwiseConv2D, 2, dilation_rate=(2, 1), activation="sigmoid"),
+        ),
+        (5, 4, 2),
+    ),
+    "separable conv1d": Problem(
+        stacked(
+            (6, 2),
+            partial(layers.SeparableConv1D, 2, 3, 2, "same", depth_multiplier=2),
+            partial(layers.SeparableConv1D, 3, 2, dilation_rate=2, use_bias=False),
+        ),
+        (6, 2),
+    ),
+    "separable conv2d": Problem(
+        stacked(
+            (5, 4, 2),
+            partial(layers.SeparableConv2D, 3, (3, 2), 2, "same", depth_multiplier=2),
+            partial(layers.SeparableConv2D, 1, 2, activation="sigmoid", use_bias=False),
+        ),
+        (5, 4, 2),
+    ),
+}
+EINSUM = {
+    "einsum dense": Problem(
+        headed((2, 3), partial(layers.EinsumDense, "abc,cd->abd", (2, 2), bias_axes="d")), (2, 3)
+    ),
+    "einsum dense, ellipsis": Problem(
+        headed((2, 3), partial(layers.EinsumDense, "...x,xy->...y", 2, "tanh", "y")), (2, 3)
+    ),
+    "einsum dense, split and joined heads": Problem(
+        stacked(
+            (2, 3),
+            partial(layers.EinsumDense, "abc,cde->abde", (2, 2, 3), bias_axes="de"),
+            partial(layers.EinsumDense, "abcd,cde->abe", (2, 2), bias_axes="be"),
+            partial(layers.EinsumDense, "abc,ced->abde", (2, 2, 2), bias_axes="e"),
+        ),
+        (2, 3),
+    ),
+    "einsum dense, groups": Problem(
+        stacked(
+            (2, 3),
+            partial(layers.EinsumDense, "abc,bcd->abd", (2, 2), bias_axes="bd"),
+            partial(layers.EinsumDense, "abc,dcb->adb", (3, 2), bias_axes="d"),
+            partial(layers.EinsumDense, "abc,dbec->acde", (2, 2, 2)),
+        ),
+        (2, 3),
+    ),
+    "einsum dense, element by element": Problem(
+        headed((2, 3), partial(layers.EinsumDense, "abc,cb->abc", (2, 3), bias_axes="b")), (2, 3)
+    ),
+}
+EMBEDDING = {
     "embedding": Problem(headed((3,), lambda: layers.Embedding(4, 2), dtype="int32"), (3,), 4),
-    "unrolled LSTM": Problem(headed((3, 2), lambda: layers.LSTM(2, unroll=True)), (3, 2)),
+    "embedding of one index": Problem(
+        of((), lambda x: layers.Embedding(4, 2)(x), dtype="int32"), (), 4
+    ),
+    "embedding of a grid": Problem(
+        headed((2, 2), lambda: layers.Embedding(3, 2), dtype="int32"), (2, 2), 3
+    ),
+    "embedding and its sum": Problem(
+        of((3,), lambda x: ops.tanh(ops.sum(layers.Embedding(2, 2)(x), 1)), dtype="int32"), (3,), 2
+    ),
+    "embedding, negative indices": Problem(
+        of((3,), lambda x: layers.Embedding(4, 2)(x - 4), dtype="int32"), (3,), 4
+    ),
+    "embedding with a mask": Problem(masked_recurrent, (3,), 2),
+}
+if hasattr(layers, "ReversibleEmbedding"):
+    EMBEDDING["reversible embedding"] = Problem(lookup_and_reversed(), (2,), 4)
+NORMALIZATION = {
+    "batch normalization": Problem(headed((4,), layers.BatchNormalization), (4,)),
+    "batch normalization, options": Problem(
+        stacked(
+            (2, 3),
+            layers.BatchNormalization,
+            partial(layers.BatchNormalization, axis=1),
+            partial(layers.BatchNormalization, scale=False),
+            partial(layers.BatchNormalization, center=False),
+        ),
+        (2, 3),
+    ),
+    "batch normalization with a mask": Problem(masked_statistics, (3,), 2),
+    "layer normalization": Problem(
+        stacked(
+            (4,), layers.LayerNormalization, partial(layers.LayerNormalization, rms_scaling=True)
+        ),
+        (4,),
+    ),
+    "layer normalization, options": Problem(
+        stacked(
+            (2, 3, 2),
+            partial(layers.LayerNormalization, axis=[1, 2]),
+            partial(layers.LayerNormalization, axis=[1, -1]),
+            partial(layers.LayerNormalization, scale=False),
+            partial(layers.LayerNormalization, axis=2, center=False),
+        ),
+        (2, 3, 2),
+    ),
+    "group normalization": Problem(
+        stacked(
+            (2, 4),
+            partial(layers.GroupNormalization, 2),
+            partial(layers.GroupNormalization, -1, scale=False),
+            partial(layers.GroupNormalization, 1, axis=1, center=False),
+            partial(layers.GroupNormalization, 2, axis=1),
+        ),
+        (2, 4),
+    ),
+    "unit and spectral normalization": Problem(
+        of((3,), lambda x: layers.UnitNormalization()(layers.SpectralNormalization(Dense(3))(x))),
+        (3,),
+    ),
+    "prelu": Problem(
+        stacked((2, 3, 2), layers.PReLU, partial(layers.PReLU, shared_axes=[1, 2])), (2, 3, 2)
+    ),
+}
+if hasattr(layers, "RMSNormalization"):
+    NORMALIZATION["rms normalization"] = Problem(
+        stacked((2, 3), layers.RMSNormalization, partial(layers.RMSNormalization, axis=[1, 2])),
+        (2, 3),
+    )
+sequences = {"return_sequences": True}
+RECURRENT = {
+    "simple rnn": Problem(
+        recurrent(
+            partial(layers.SimpleRNN, 2, **sequences),
+            partial(layers.SimpleRNN, 3, use_bias=False, go_backwards=True, **sequences),
+            partial(layers.SimpleRNN, 2, unroll=True),
+        ),
+        (3, 2),
+    ),
     "LSTM": Problem(headed((3, 2), lambda: layers.LSTM(2)), (3, 2)),
+    "unrolled LSTM": Problem(headed((3, 2), lambda: layers.LSTM(2, unroll=True)), (3, 2)),
+    "LSTM, options": Problem(
+        recurrent(
+            partial(layers.LSTM, 2, implementation=1, use_bias=False, **sequences),
+            partial(layers.LSTM, 2, go_backwards=True, activation="softplus"),
+        ),
+        (3, 2),
+    ),
+    "GRU": Problem(
+        recurrent(
+            partial(layers.GRU, 2, implementation=1, **sequences),
+            partial(layers.GRU, 2, use_bias=False, go_backwards=True),
+        ),
+        (3, 2),
+    ),
+    "GRU, reset before": Problem(
+        recurrent(
+            partial(layers.GRU, 2, reset_after=False, **sequences),
+            partial(layers.GRU, 3, reset_after=False, implementation=1, use_bias=False),
+        ),
+        (3, 2),
+    ),
+    "cells one above the other": Problem(
+        recurrent(lambda: layers.RNN([layers.LSTMCell(2), layers.GRUCell(3)])), (3, 2)
+    ),
+    "initial state": Problem(of((3, 2), initial_state), (3, 2)),
+    "bidirectional": Problem(
+        recurrent(
+            lambda: layers.Bidirectional(layers.GRU(2, **sequences)),
+            lambda: layers.Bidirectional(layers.SimpleRNN(2), merge_mode="sum"),
+        ),
+        (3, 2),
+    ),
+    # Keras 3.15, unrolled, zeroes the backward outputs by a mask that it did not reverse.
+    "bidirectional with a mask": Problem(masked_both_ways, (3,), 2),
+    "time distributed": Problem(
+        of(
+            (2, 3, 2),
+            lambda x: layers.TimeDistributed(Dense(2, "tanh"))(
+                layers.TimeDistributed(conv1d(2, 2, activation="tanh"))(x)
+            ),
+        ),
+        (2, 3, 2),
+    ),
+    "convolutional LSTM, 1D": Problem(
+        recurrent(
+            lambda: layers.ConvLSTM1D(2, 2, padding="same", use_bias=False, **sequences),
+            lambda: layers.ConvLSTM1D(1, 2, dilation_rate=2),
+            shape=(2, 4, 1),
+        ),
+        (2, 4, 1),
+    ),
+    "convolutional LSTM, 2D": Problem(
+        recurrent(lambda: layers.ConvLSTM2D(2, (2, 3), 2, "same"), shape=(2, 3, 3, 2)),
+        (2, 3, 3, 2),
+    ),
+}
+ATTENTION = {
+    "attention": Problem(of((3, 2), lambda x: layers.MultiHeadAttention(1, 2)(x, x)), (3, 2)),
+    "attention, two heads": Problem(
+        attended(num_heads=2, key_dim=3, value_dim=2, output_shape=3), [(2, 3), (3, 2), (3, 2)]
+    ),
+    "attention without bias, causal": Problem(
+        of(
+            (3, 2),
+            lambda x: layers.MultiHeadAttention(2, 2, use_bias=False)(x, x, use_causal_mask=True),
+        ),
+        (3, 2),
+    ),
+    "attention over two axes": Problem(
+        of((2, 2, 2), lambda x: layers.MultiHeadAttention(2, 2, attention_axes=(1, 2))(x, x)),
+        (2, 2, 2),
+    ),
+    "grouped query attention": Problem(
+        of((2, 3), lambda x: layers.GroupQueryAttention(2, 4, 2)(x, x)), (2, 3)
+    ),
+}
+LORA = {
+    "LoRA, dense": Problem(with_lora(lambda: Dense(3, "tanh"), (2, 3)), (2, 3)),
+    "LoRA, einsum dense": Problem(
+        with_lora(lambda: layers.EinsumDense("abc,cde->abde", (2, 2, 3), bias_axes="e"), (2, 3)),
+        (2, 3),
+    ),
+    "LoRA, convolution": Problem(with_lora(lambda: conv2d(3, 2), (3, 3, 2)), (3, 3, 2)),
+    "LoRA, embedding": Problem(
+        with_lora(lambda: layers.Embedding(4, 3), (2,), dtype="int32"), (2,), 4
+    ),
+}
+FALLBACK = {
     "own layer": Problem(headed((3,), Scale), (3,)),
     "own layer on top": Problem(lambda: sequential((3,), Dense(3, "tanh"), Scale()), (3,)),
     "dense subclass": Problem(headed((3,), lambda: SquaredDense(2, "tanh")), (3,)),
-    "einsum dense": Problem(
-        headed((2, 3), lambda: layers.EinsumDense("abc,cd->abd", (2, 2), bias_axes="d")), (2, 3)
+    "einsum dense without samples in z": Problem(
+        of((2, 3), lambda x: layers.EinsumDense("abc,cd->bad", (None, 2))(x)[0]), (2, 3)
     ),
-    "separable convolution": Problem(
-        headed((3, 3, 2), lambda: layers.SeparableConv2D(2, 2)), (3, 3, 2)
+    "scaled and additive attention": Problem(
+        of(
+            (2, 2),
+            lambda x: layers.Attention(use_scale=True)([x, x]) + layers.AdditiveAttention()([x, x]),
+        ),
+        (2, 2),
     ),
-    "transposed convolution": Problem(
-        headed((2, 2, 1), lambda: layers.Conv2DTranspose(1, 2)), (2, 2, 1)
-    ),
-    "time distributed": Problem(
-        headed((3, 2), lambda: layers.TimeDistributed(Dense(2, "tanh"))), (3, 2)
-    ),
-    "attention": Problem(attention, (3, 2)),
 }
+if hasattr(layers, "ReversibleEmbedding"):
+    FALLBACK["reversible embedding, capped"] = Problem(
+        lookup_and_reversed(logit_soft_cap=2.0), (2,), 4
+    )
+    FALLBACK["reversible embedding, untied"] = Problem(
+        lookup_and_reversed(tie_weights=False), (2,), 4
+    )
+
 SHARING = {
     "frozen layer": Problem(frozen, (3,)),
     "frozen bias": Problem(frozen_bias, (3,)),
@@ -435,4 +805,94 @@ FIRST_AXIS = {
     "in a while loop": Problem(steps(3, in_a_while_loop), (3,)),
     "recomputed": Problem(steps(3, in_recomputed), (3,)),
 }
-PROBLEMS = {**DENSE, **CONVOLUTION, **FALLBACK, **SHARING, **STRUCTURE, **FIRST_AXIS}
+TRAINING = {
+    "normalised convolutions": Problem(
+        stacked(
+            (4, 4, 2),
+            partial(conv2d, 2, 2),
+            layers.BatchNormalization,
+            partial(layers.Conv2DTranspose, 2, 2, use_bias=False),
+            partial(layers.BatchNormalization, axis=1, center=False),
+            partial(layers.SeparableConv2D, 2, 3),
+        ),
+        (4, 4, 2),
+    ),
+    "normalised embedding and steps": Problem(
+        stacked(
+            (3,),
+            partial(layers.Embedding, 4, 2),
+            layers.BatchNormalization,
+            partial(layers.GRU, 2, reset_after=False, return_sequences=True),
+            layers.BatchNormalization,
+            dtype="int32",
+        ),
+        (3,),
+        4,
+    ),
+    "normalised groups": Problem(
+        stacked(
+            (2, 3),
+            partial(layers.EinsumDense, "abc,bcd->abd", (2, 3), bias_axes="bd"),
+            layers.BatchNormalization,
+            layers.PReLU,
+            partial(layers.GroupNormalization, 3),
+        ),
+        (2, 3),
+    ),
+    "one normalization, called twice": Problem(normalised_twice, (3,)),
+    "one normalization, in training and not": Problem(
+        lambda: subclassed((3,), training_and_not, norm=layers.BatchNormalization(momentum=0.5)),
+        (3,),
+    ),
+    "dropout": Problem(
+        stacked((3,), partial(Dense, 4), partial(layers.Dropout, 0.5, seed=3), partial(Dense, 2)),
+        (3,),
+    ),
+    "SimpleRNN and LSTM with dropout": Problem(
+        recurrent(
+            partial(layers.SimpleRNN, 2, dropout=0.4, recurrent_dropout=0.3, seed=1, **sequences),
+            partial(layers.LSTM, 2, dropout=0.4, seed=2),
+        ),
+        (3, 2),
+    ),
+    "LSTM with recurrent dropout": Problem(
+        recurrent(partial(layers.LSTM, 2, dropout=0.4, recurrent_dropout=0.3, seed=1)), (3, 2)
+    ),
+    "GRU with dropout": Problem(recurrent(partial(layers.GRU, 2, dropout=0.4, seed=1)), (3, 2)),
+    "GRU with recurrent dropout": Problem(
+        recurrent(partial(layers.GRU, 2, dropout=0.4, recurrent_dropout=0.3, seed=1)), (3, 2)
+    ),
+    "GRU with recurrent dropout, reset before": Problem(
+        recurrent(partial(layers.GRU, 2, recurrent_dropout=0.3, reset_after=False, seed=1)), (3, 2)
+    ),
+    "convolutional LSTM with dropout": Problem(
+        recurrent(
+            partial(layers.ConvLSTM1D, 1, 2, dropout=0.4, recurrent_dropout=0.3, seed=1),
+            shape=(2, 3, 1),
+        ),
+        (2, 3, 1),
+    ),
+    "spectral normalization": Problem(
+        of((3,), lambda x: layers.SpectralNormalization(Dense(3, "tanh"))(x)), (3,)
+    ),
+}
+if "renorm" in inspect.signature(layers.BatchNormalization).parameters:  # since Keras 3.13
+    TRAINING["batch renormalization"] = Problem(
+        headed((3,), partial(layers.BatchNormalization, renorm=True)), (3,)
+    )
+PROBLEMS = {
+    **DENSE,
+    **EINSUM,
+    **CONVOLUTION,
+    **TRANSPOSED,
+    **DEPTHWISE,
+    **EMBEDDING,
+    **NORMALIZATION,
+    **RECURRENT,
+    **ATTENTION,
+    **LORA,
+    **FALLBACK,
+    **SHARING,
+    **STRUCTURE,
+    **FIRST_AXIS,
+}

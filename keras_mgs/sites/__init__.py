@@ -1,8 +1,22 @@
 """Where weights act: sites, the rules that find them, and J in blocks made of them."""
 
+# A family registers its rules when it is imported.
+from keras_mgs.sites import convolution, dense, embedding, normalization, recurrent  # noqa: F401
 from keras_mgs.sites.blocks import jacobian_blocks
-from keras_mgs.sites.recording import couples_samples, record, signature
-from keras_mgs.sites.registry import rule
-from keras_mgs.sites.site import Site
+from keras_mgs.sites.recording import Call, record, signature, survey
+from keras_mgs.sites.registry import find, rule
+from keras_mgs.sites.site import OneHot, Site, elementwise, matrix
 
-__all__ = ["Site", "couples_samples", "jacobian_blocks", "record", "rule", "signature"]
+__all__ = [
+    "Call",
+    "OneHot",
+    "Site",
+    "elementwise",
+    "find",
+    "jacobian_blocks",
+    "matrix",
+    "record",
+    "rule",
+    "signature",
+    "survey",
+]

@@ -1,11 +1,13 @@
 """J in blocks, one per weight, and what is made of them: J itself, tr K and K = J Jᵀ."""
 
+import dataclasses
 import math
 
 import keras
 from keras import ops
 
 from keras_mgs import autodiff
+from keras_mgs.sites.site import OneHot, Shape
 
 
 class Factors:
@@ -14,51 +16,66 @@ class Factors:
     Several uses of one weight add before anything is squared: they are further positions.
 
     Args:
-        u: features, (n, S, G, k).
-        delta: cotangents, (q, n, S, G, c).
+        u: features, (n, S, G, k), or `OneHot`.
+        delta: cotangents, (r, n, S, G, c).
+        arrange: as in `Site`.
     """
 
-    def __init__(self, u, delta):
-        self.u, self.delta = u, delta
-        _, self.positions, self.groups, self.k = u.shape
-        self.c = delta.shape[-1]
-
-    @property
-    def is_outer_product(self):
-        """Whether each row of J is one uᵀδ, so that sums of squares factorise."""
-        return self.positions == 1 and self.groups == 1
+    def __init__(self, u, delta, arrange=None):
+        self.u, self.delta, self.arrange = u, delta, arrange
+        _, positions, groups, k = u.shape
+        self.shape = Shape(positions, groups, k, delta.shape[-1], isinstance(u, OneHot))
 
     def jacobian(self):
-        """(n, q, weight size)."""
-        j = ops.einsum("nsgk,qnsgc->nqkgc", self.u, self.delta)
-        return ops.reshape(j, (-1, self.delta.shape[0], self.k * self.groups * self.c))
+        """(n, r, weight size)."""
+        j = self._sum()
+        if self.arrange is not None:
+            j = self.arrange(j)
+        return ops.reshape(j, (*ops.shape(j)[:2], self.shape.k * self.shape.groups * self.shape.c))
 
     def sample_traces(self):
         """`‖J[i]‖²` per sample, (n,)."""
-        if self.is_outer_product:
-            features = ops.sum(ops.square(self.u), axis=(1, 2, 3))
-            return features * ops.sum(ops.square(self.delta), axis=(0, 2, 3, 4))
-        if self.positions * (self.k + self.c) < self.k * self.c:  # Gram over positions: no J
-            uu = ops.einsum("nsgk,ntgk->ngst", self.u, self.u)
-            dd = ops.einsum("qnsgc,qntgc->ngst", self.delta, self.delta)
-            return ops.sum(uu * dd, axis=(1, 2, 3))
-        j = ops.einsum("nsgk,qnsgc->nqgkc", self.u, self.delta)
-        return ops.sum(ops.square(j), axis=(1, 2, 3, 4))
+        if self.shape.route == "outer product":
+            squares = ops.sum(ops.square(self.delta), axis=(0, 2, 3, 4))
+            if isinstance(self.u, OneHot):
+                return squares
+            return ops.sum(ops.square(self.u), axis=(1, 2, 3)) * squares
+        if self.shape.route == "gram":
+            dd = ops.einsum("rnsgc,rntgc->ngst", self.delta, self.delta)
+            return ops.sum(self._feature_gram() * dd, axis=(1, 2, 3))
+        return ops.sum(ops.square(self._sum()), axis=(1, 2, 3, 4))
 
     def gram(self, other):
-        """`J J'ᵀ`, (n, q, m, q')."""
-        if not self.is_outer_product:
+        """`J J'ᵀ`, (n, r, m, r')."""
+        if self.shape.route != "outer product" or isinstance(self.u, OneHot):
             return _gram(self.jacobian(), other.jacobian())
         uu = ops.matmul(self.u[:, 0, 0], ops.transpose(other.u[:, 0, 0]))
         dd = ops.einsum("anc,bmc->namb", self.delta[:, :, 0, 0], other.delta[:, :, 0, 0])
         return uu[:, None, :, None] * dd
 
     def cast(self, dtype):
-        return Factors(ops.cast(self.u, dtype), ops.cast(self.delta, dtype))
+        u = self.u if isinstance(self.u, OneHot) else ops.cast(self.u, dtype)
+        return Factors(u, ops.cast(self.delta, dtype), self.arrange)
+
+    def _sum(self):
+        """Σ_s uᵀδ, (n, r, k, G, c)."""
+        if isinstance(self.u, OneHot):
+            table = ops.one_hot(self.u.indices, self.u.size, dtype=self.delta.dtype)
+            return ops.einsum("nsk,rnsgc->nrkgc", table, self.delta)
+        if self.shape.k == self.shape.c == 1:
+            return ops.swapaxes(ops.sum(self.u * self.delta, axis=2), 0, 1)[:, :, None]
+        return ops.einsum("nsgk,rnsgc->nrkgc", self.u, self.delta)
+
+    def _feature_gram(self):
+        """u uᵀ over the positions, (n, G, S, S)."""
+        if isinstance(self.u, OneHot):
+            same = self.u.indices[:, None, :, None] == self.u.indices[:, None, None, :]
+            return ops.cast(same, self.delta.dtype)
+        return ops.einsum("nsgk,ntgk->ngst", self.u, self.u)
 
 
 class Explicit:
-    """The block of one weight as it is, (n, q, weight size)."""
+    """The block of one weight as it is, (n, r, weight size)."""
 
     def __init__(self, j):
         self.j = j
@@ -77,58 +94,83 @@ class Explicit:
 
 
 def _gram(j, j2):
-    n, q, _ = ops.shape(j)
-    m, q2, _ = ops.shape(j2)
+    n, r, _ = ops.shape(j)
+    m, r2, _ = ops.shape(j2)
     flat = ops.matmul(
         ops.reshape(j, (-1, j.shape[2])), ops.transpose(ops.reshape(j2, (-1, j2.shape[2])))
     )
-    return ops.reshape(flat, (n, q, m, q2))
+    return ops.reshape(flat, (n, r, m, r2))
 
 
 def _block(sites, deltas):
-    """The block of J that belongs to the one weight of `sites`, given ∂f/∂z of each."""
-    deltas = [s.channels_last(d) for s, d in zip(sites, deltas, strict=True)]
-    if sites[0].u is None:  # a bias: u is 1 at every position
-        j = sum(ops.sum(d, axis=2) for d in deltas)
-        return Explicit(
-            ops.reshape(ops.swapaxes(j, 0, 1), (-1, j.shape[0], math.prod(j.shape[2:])))
-        )
-    if not sites[1:]:
-        return Factors(sites[0].u, deltas[0])
-    return Factors(ops.concatenate([s.u for s in sites], 1), ops.concatenate(deltas, 2))
+    """The block of J that belongs to the one weight of `sites`, given δ of each."""
+    kinds = {(type(s.u), None if s.u is None else tuple(s.u.shape[2:])) for s in sites}
+    if len(kinds) > 1 or sites[0].linear is not None:
+        return Explicit(sum(_rows(s, d) for s, d in zip(sites, deltas, strict=True)))
+    if sites[0].u is None:
+        j = ops.swapaxes(sum(ops.sum(d, axis=2) for d in deltas), 0, 1)
+        return Explicit(ops.reshape(j, (*ops.shape(j)[:2], math.prod(j.shape[2:]))))
+    u, delta = sites[0].u, deltas[0]
+    if sites[1:]:
+        delta = ops.concatenate(deltas, 2)
+        if isinstance(u, OneHot):
+            u = OneHot(ops.concatenate([s.u.indices for s in sites], 1), u.size)
+        else:
+            u = ops.concatenate([s.u for s in sites], 1)
+    return Factors(u, delta, sites[0].arrange)
 
 
-def jacobian_blocks(tape, f, recording, coupled=False):
+def _rows(site, delta):
+    """One site's part of J, (n, r, weight size)."""
+    j = _block([dataclasses.replace(site, linear=None)], [delta]).jacobian()
+    return j if site.linear is None else site.linear(j)
+
+
+def _as_one_sample(site, delta):
+    """The batch as a single sample, whose positions are those of all of them."""
+    u = site.u
+    if isinstance(u, OneHot):
+        u = OneHot(ops.reshape(u.indices, (1, -1)), u.size)
+    elif u is not None:
+        u = ops.reshape(u, (1, -1, *u.shape[2:]))
+    rows = ops.shape(delta)[0]
+    return dataclasses.replace(site, u=u), ops.reshape(delta, (rows, 1, -1, *delta.shape[3:]))
+
+
+def jacobian_blocks(tape, f, recording, rows):
     """The blocks of J = ∂f/∂weights, in the order of the weights, of a recorded forward pass.
 
     Args:
         tape: the tape that recorded it.
         f: the raw outputs, (n, q).
         recording: a `Recording` of the same pass.
-        coupled: whether a sample's output depends on the other samples; the vectorised pass over
-            the q outputs is then wrong, and every weight takes the fallback.
+        rows: combinations of the outputs to take the rows of J of, r of them. (r, q): the same
+            for each sample, which gives blocks of (n, r) rows; right as long as no sample's
+            output depends on another. (r, n, q): of the whole batch's outputs, which is always
+            right, and gives blocks of (1, r) rows.
     """
     recording.check(tape, f)
-    if coupled:
-        recording.leave_to_fallback(id(w) for w in recording.weights)
     recording.announce()
     sites = [recording.sites(w) for w in recording.weights]
     # Weights that share a z, as a kernel and its bias do, share its cotangent.
-    z = {id(s.z): s.z for group in sites for s in group or ()}
-    deltas = dict(zip(z, autodiff.cotangents(tape, f, list(z.values())), strict=True)) if z else {}
+    z = {id(t): t for group in sites for s in group or () for t in s.tensors}
+    found = autodiff.cotangents(tape, f, list(z.values()), rows) if z else []
+    deltas = dict(zip(z, found, strict=True))
     rest = [w for w, group in zip(recording.weights, sites, strict=True) if group is None]
-    jacobians = iter(autodiff.row_jacobian(tape, f, autodiff.values(rest)) if rest else ())
-
-    def block(weight, group):
-        if group is None:
-            j = next(jacobians)
-        elif not group:  # the weight took no part in this pass
-            j = ops.zeros((*ops.shape(f), *weight.shape), f.dtype)
-        else:
-            return _block(group, [deltas[id(s.z)] for s in group])
-        return Explicit(ops.reshape(j, (*ops.shape(f), math.prod(weight.shape))))
-
+    jacobians = iter(autodiff.row_jacobian(tape, f, autodiff.values(rest), rows) if rest else ())
+    coupled = len(rows.shape) == 3
+    shape = (1 if coupled else ops.shape(f)[0], ops.shape(rows)[0])
     # Layers may compute in dtypes of their own; half precision is too coarse for sums of squares.
     dtype = keras.backend.result_type(f.dtype, "float32")
-    pairs = zip(recording.weights, sites, strict=True)
-    return [block(w, group).cast(dtype) for w, group in pairs]
+
+    def block(weight, group):
+        if not group:
+            # Only the fallback knows it, or it took no part in this pass.
+            j = next(jacobians) if group is None else ops.zeros((*shape, *weight.shape), dtype)
+            return Explicit(ops.cast(ops.reshape(j, (*shape, math.prod(weight.shape))), dtype))
+        pairs = [(s, s.delta(*(ops.cast(deltas[id(t)], dtype) for t in s.tensors))) for s in group]
+        if coupled:
+            pairs = [_as_one_sample(s, d) for s, d in pairs]
+        return _block([s.cast(dtype) for s, _ in pairs], [d for _, d in pairs])
+
+    return [block(w, group) for w, group in zip(recording.weights, sites, strict=True)]

@@ -1,72 +1,162 @@
-"""Conv1D, Conv2D, Conv3D: the features at a position are the patch that the kernel sees there."""
+"""Convolutions: the features at a position are the patch that the kernel sees there."""
 
 import itertools
 import math
+from typing import NamedTuple
 
 import keras
 from keras import ops
 
+from keras_mgs.sites.dense import with_bias
 from keras_mgs.sites.registry import rule
-from keras_mgs.sites.site import Site
+from keras_mgs.sites.site import Site, elementwise
 
 
 @rule(keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
-def convolution(layer, x, z):
+def convolution(layer, call):
     """u is the patch that the kernel meets at each output position."""
-    if layer.lora_enabled or getattr(layer, "quantization_mode", None) is not None:
-        return None  # the kernel is computed from other variables
-    if None in x.shape[1:]:
-        return None  # how many positions there are must be known
-    first = layer.data_format == "channels_first"
-    positions = z.shape[2:] if first else z.shape[1:-1]
-    groups, filters = layer.groups, layer.filters
+    site = kernel_site(layer._kernel, window(layer), call.x, call.z, layer.groups)
+    return with_bias(layer, call.z, site, channel_shape(layer, call.z))
 
-    def channels_last(t):
-        lead = len(t.shape) - layer.rank - 1
-        t = ops.moveaxis(t, lead, -1) if first else t
-        return ops.reshape(
-            t, (*ops.shape(t)[:lead], math.prod(positions), groups, filters // groups)
-        )
 
-    x = ops.moveaxis(x, 1, -1) if first else x
-    sites = [Site(layer.kernel, _patches(layer, x, positions), z, channels_last)]
-    if layer.use_bias:
-        sites.append(Site(layer.bias, None, z, channels_last))
+@rule(keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)
+def depthwise(layer, call):
+    """Each input channel is a group of its own."""
+    shape = window(layer)
+    site = kernel_site(layer.kernel, shape, call.x, call.z, call.x.shape[shape.channel_axis])
+    return with_bias(layer, call.z, site, channel_shape(layer, call.z))
+
+
+@rule(
+    keras.layers.Conv1DTranspose,
+    keras.layers.Conv2DTranspose,
+    keras.layers.Conv3DTranspose,
+)
+def transposed(layer, call):
+    """The roles are swapped: an input position meets the patch of δ that it was spread over."""
+    shape, sample = window(layer), call.z.shape[1:]
+    x = shape.channels_last(call.x)
+    positions, channels = x.shape[1:-1], x.shape[-1]
+    u = ops.reshape(x, (-1, math.prod(positions), 1, channels))
+
+    def delta(d):
+        r, n, *_ = ops.shape(d)
+        spread = shape.channels_last(ops.reshape(d, (-1, *sample)))
+        seen = patches(spread, shape, positions, 1)
+        return ops.reshape(seen, (r, n, *seen.shape[1:]))
+
+    def arrange(j):  # from (in, 1, element · out) to (*element, out, in)
+        n, r, *_ = ops.shape(j)
+        return ops.reshape(ops.swapaxes(j[:, :, :, 0], 2, 3), (n, r, *layer.kernel.shape))
+
+    site = Site(layer.kernel, u, call.z, delta, arrange)
+    return with_bias(layer, call.z, site, channel_shape(layer, call.z))
+
+
+@rule(keras.layers.SeparableConv1D, keras.layers.SeparableConv2D)
+def separable(layer, call):
+    """A depthwise convolution, then a matrix, through which its cotangent comes back."""
+    shape = window(layer)
+    between = ops.depthwise_conv(
+        call.x,
+        layer.depthwise_kernel,
+        strides=layer.strides,
+        padding=layer.padding,
+        data_format=layer.data_format,
+        dilation_rate=layer.dilation_rate,
+    )
+    pointwise = layer.pointwise_kernel
+    matrix = ops.reshape(ops.convert_to_tensor(pointwise), (-1, pointwise.shape[-1]))
+    last = kernel_site(pointwise, shape.pointwise(), between, call.z)
+    channels = call.x.shape[shape.channel_axis]
+    first = kernel_site(layer.depthwise_kernel, shape, call.x, between, channels)
+
+    def through_matrix(d):
+        d = ops.matmul(last.delta(d), ops.transpose(ops.cast(matrix, d.dtype)))
+        return ops.reshape(d, (*ops.shape(d)[:3], channels, layer.depth_multiplier))
+
+    sites = [Site(layer.depthwise_kernel, first.u, call.z, through_matrix), last]
+    if layer.bias is not None:
+        sites.append(elementwise(layer.bias, None, call.z, channel_shape(layer, call.z)))
     return sites
 
 
-def _patches(layer, x, positions):
+class Window(NamedTuple):
+    """What a kernel sees of its input, and where the channels are."""
+
+    size: tuple
+    strides: tuple
+    dilation: tuple
+    padding: str
+    channels_first: bool
+
+    @property
+    def channel_axis(self):
+        return 1 if self.channels_first else -1
+
+    def channels_last(self, t, lead=1):
+        return ops.moveaxis(t, lead, -1) if self.channels_first else t
+
+    def pointwise(self):
+        ones = (1,) * len(self.size)
+        return self._replace(size=ones, strides=ones, dilation=ones, padding="valid")
+
+
+def window(layer):
+    """The window of a convolutional layer."""
+    return Window(
+        tuple(layer.kernel_size),
+        tuple(layer.strides),
+        tuple(layer.dilation_rate),
+        layer.padding,
+        layer.data_format == "channels_first",
+    )
+
+
+def channel_shape(layer, z):
+    """The shape of a bias as it broadcasts against a sample of z."""
+    channels = window(layer).channel_axis % len(z.shape)
+    return tuple(size if i == channels else 1 for i, size in enumerate(z.shape))[1:]
+
+
+def kernel_site(kernel, shape, x, z, groups=1):
+    """The site of a convolution's kernel; z may be several tensors that share their channels."""
+    sample = (z[0] if isinstance(z, tuple) else z).shape[1:]
+    positions = sample[1:] if shape.channels_first else sample[:-1]
+
+    def delta(*cotangents):
+        d = ops.concatenate([shape.channels_last(t, 2) for t in cotangents], -1)
+        sizes = (math.prod(positions), groups, d.shape[-1] // groups)
+        return ops.reshape(d, (*ops.shape(d)[:2], *sizes))
+
+    return Site(kernel, patches(shape.channels_last(x), shape, positions, groups), z, delta)
+
+
+def patches(x, window, positions, groups):
     """What each output position sees of x (n, *spatial, channels): (n, S, G, k).
 
     Made of strided slices, one per kernel element: differentiable to any order and the same in
     one, two and three dimensions.
     """
-    spans = [(k - 1) * d + 1 for k, d in zip(layer.kernel_size, layer.dilation_rate, strict=True)]
+    strides, dilation = window.strides, window.dilation
+    spans = [(k - 1) * d + 1 for k, d in zip(window.size, dilation, strict=True)]
     pads = []
-    for size, out, span, stride in zip(x.shape[1:], positions, spans, layer.strides, strict=False):
+    for size, out, span, stride in zip(x.shape[1:], positions, spans, strides, strict=False):
         total = max((out - 1) * stride + span - size, 0)
-        before = {"valid": 0, "same": total // 2, "causal": span - 1}[layer.padding]
+        before = {"valid": 0, "same": total // 2, "causal": span - 1}[window.padding]
         pads.append((before, max(total - before, 0)))
     x = ops.pad(x, [(0, 0), *pads, (0, 0)])
-    offsets = itertools.product(*(range(k) for k in layer.kernel_size))
-    slices = [
-        x[
-            (
-                slice(None),
-                *(
-                    slice(o * d, o * d + (out - 1) * s + 1, s)
-                    for o, d, s, out in zip(
-                        offset, layer.dilation_rate, layer.strides, positions, strict=True
-                    )
-                ),
-            )
-        ]
-        for offset in offsets
-    ]
-    channels = x.shape[-1] // layer.groups
-    patches = ops.reshape(
-        ops.stack(slices, axis=-2),
-        (-1, math.prod(positions), len(slices), layer.groups, channels),
+    steps = list(zip(dilation, strides, positions, strict=True))
+    slices = []
+    for offset in itertools.product(*(range(k) for k in window.size)):
+        spatial = (
+            slice(o * d, o * d + (out - 1) * s + 1, s)
+            for o, (d, s, out) in zip(offset, steps, strict=True)
+        )
+        slices.append(x[(slice(None), *spatial)])
+    channels = x.shape[-1] // groups
+    seen = ops.reshape(
+        ops.stack(slices, axis=-2), (-1, math.prod(positions), len(slices), groups, channels)
     )
-    patches = ops.swapaxes(patches, 2, 3)  # in the order of the kernel: element, then channel
-    return ops.reshape(patches, (-1, *patches.shape[1:3], len(slices) * channels))
+    seen = ops.swapaxes(seen, 2, 3)  # in the order of the kernel: element, then channel
+    return ops.reshape(seen, (-1, math.prod(positions), groups, len(slices) * channels))

@@ -1,20 +1,71 @@
 """Watching one forward pass: which weights acted where."""
 
 import contextlib
+import dataclasses
+import math
 import warnings
 import weakref
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import keras
 
-import keras_mgs.sites.convolution
-import keras_mgs.sites.dense  # noqa: F401  (a family registers its rules when imported)
 from keras_mgs import autodiff
 from keras_mgs.outputs import raw_outputs
 from keras_mgs.sites import registry
+from keras_mgs.sites.site import OneHot, Shape
 
 _ANNOUNCED: weakref.WeakSet = weakref.WeakSet()
-_SOUND: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+_SURVEYS: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 _TRIAL_SIZES = (6, 10)
+
+
+@dataclasses.dataclass(frozen=True)
+class Call:
+    """One call of a layer, as a rule sees it.
+
+    Attributes:
+        function: the layer's own `call`, which runs it once more.
+        args, kwargs: what it was given.
+        result: what it returned.
+        handed: (name, tensor, result) for each time that it called its `activation` or its
+            `recurrent_activation`.
+    """
+
+    function: Callable
+    args: tuple
+    kwargs: dict
+    result: Any
+    handed: list
+
+    @property
+    def x(self):
+        """The layer's first input, (n, …)."""
+        return self.args[0] if self.args else next(iter(self.kwargs.values()))
+
+    @property
+    def z(self):
+        """What it handed to its activation; without one, what it returned."""
+        return self.handed[0][1] if self.handed else self.result
+
+    @property
+    def training(self):
+        """Whether it ran as in training."""
+        return bool(self.kwargs.get("training"))
+
+    def named(self, name):
+        """Those of `handed` that went to the activation of this name."""
+        return [entry for entry in self.handed if entry[0] == name]
+
+    @property
+    def has_known_shape(self):
+        """Whether all sizes but that of the batch are known: rules count positions by them."""
+        return all(None not in t.shape[1:] for t in keras.tree.flatten((self.x, self.z)))
+
+    def repeated(self, values):
+        """The result with other values of some weights, a list of (weight, tensor)."""
+        with keras.StatelessScope(state_mapping=values):
+            return self.function(*self.args, **self.kwargs)
 
 
 class Recording:
@@ -41,6 +92,7 @@ class Recording:
         ]
         self._unexplained = {i for i in self._sites if self._owners.get(i) not in self.ruled}
         self._active = []  # layers whose own call is running
+        self.coupled = False  # whether batch statistics make the samples depend on each other
 
     def sites(self, weight):
         """The sites of a weight; None: only the fallback knows its Jacobian."""
@@ -56,12 +108,32 @@ class Recording:
         That is a site whose first axis is not the samples', that lives in a loop's body, or that
         the tape did not see (gradient checkpointing).
         """
-        sites = [(i, s) for i, group in self._sites.items() for s in group]
-        connected = autodiff.connected(tape, f, [s.z for _, s in sites])
-        for (weight, site), seen in zip(sites, connected, strict=True):
-            rows = {site.z.shape[0], f.shape[0]} - {None}
-            if len(rows) > 1 or not seen or _graph(site.z) is not _graph(f):
+        seen = [(i, t) for i, group in self._sites.items() for s in group for t in s.tensors]
+        connected = autodiff.connected(tape, f, [t for _, t in seen])
+        for (weight, z), known in zip(seen, connected, strict=True):
+            rows = {z.shape[0], f.shape[0]} - {None}
+            if len(rows) > 1 or not known or _graph(z) is not _graph(f):
                 self._unexplained.add(weight)
+
+    def width(self):
+        """How many numbers a sample's cotangents are."""
+        found = {id(t): t for group in self._sites.values() for s in group for t in s.tensors}
+        return sum(math.prod(t.shape[1:]) for t in found.values())
+
+    def shapes(self):
+        """The `Shape` of each weight that has features, by its id."""
+        found = {}
+        for weight in self.weights:
+            group = [s for s in self._sites[id(weight)] if s.u is not None]
+            if group:
+                site = group[0]
+                _, positions, groups, k = site.u.shape
+                c = math.prod(weight.shape) // (groups * k)
+                if site.linear is not None:
+                    c = sum(math.prod(t.shape[1:]) for t in site.tensors) // (positions * groups)
+                positions = sum(s.u.shape[1] for s in group)
+                found[id(weight)] = Shape(positions, groups, k, c, isinstance(site.u, OneHot))
+        return found
 
     def unexplained(self):
         """The ids of the weights that are left to the fallback."""
@@ -80,23 +152,21 @@ class Recording:
             )
 
     def run(self, layer, call, *args, **kwargs):
-        """Run a layer with its activation replaced by one that notes what it is given."""
-        activation, z = layer.activation, []
-
-        def note(t):
-            z.append(t)
-            return t if activation is None else activation(t)
-
-        layer.activation = note
-        self._active.append(layer)
-        try:
-            result = call(*args, **kwargs)
-            x = args[0] if args else kwargs["inputs"]
-            sites = registry.find(layer)(layer, x, *z) or ()
-        finally:
-            self._active.pop()
-            layer.activation = activation
-        sites = {id(s.weight): s for s in sites if id(s.weight) in self._sites}
+        """Run a layer, noting what it hands to its activations, and ask its rule for the sites."""
+        handed: list = []
+        with contextlib.ExitStack() as stack:
+            for name in ("activation", "recurrent_activation"):
+                if hasattr(layer, name):
+                    noting = _noting(name, getattr(layer, name), handed)
+                    stack.enter_context(_replaced(layer, name, noting))
+            self._active.append(layer)
+            try:
+                result = call(*args, **kwargs)
+                noted = Call(call, args, kwargs, result, handed)
+                sites = registry.find(layer)(layer, noted) if noted.has_known_shape else None
+            finally:
+                self._active.pop()
+        sites = {id(s.weight): s for s in sites or () if id(s.weight) in self._sites}
         for weight, site in sites.items():
             self._sites[weight].append(site)
         own = {i for i, owner in self._owners.items() if owner is layer}
@@ -115,18 +185,10 @@ def record(model, x, training):
 
     Layers and weights are watched through attributes of the instances, put back at the end.
     """
-    unsound = _unsound_weights(model, x, training)
+    unsound = survey(model, x, training).unsound
     with _watch(model) as recording:
         recording.leave_to_fallback(unsound)
         yield recording
-
-
-def couples_samples(model, training):
-    """Whether a sample's output depends on the others: batch statistics in training."""
-    return bool(training) and any(
-        isinstance(layer, keras.layers.BatchNormalization) and layer.trainable
-        for layer in model._flatten_layers()
-    )
 
 
 def signature(model):
@@ -135,33 +197,67 @@ def signature(model):
     return layers, tuple(id(w) for w in model.trainable_weights)
 
 
-def _unsound_weights(model, x, training):
-    """The ids of the weights whose sites do not hold for every batch size.
+def survey(model, x, training):
+    """What is known of a forward pass on data like `x` before it is run: a `Survey`, cached.
 
     Whether a site's first axis is the samples' may not show in a pass of unknown batch size, and
     may seem so by chance in one of a known size. So the model is traced, not run, at other sizes.
     """
     leaves = keras.tree.flatten(x)
-    known = _SOUND.setdefault(model, {})
-    key = (bool(training), signature(model), tuple((tuple(t.shape), str(t.dtype)) for t in leaves))
+    known = _SURVEYS.setdefault(model, {})
+    n = leaves[0].shape[0]
+    sizes = _TRIAL_SIZES if n in (None, _TRIAL_SIZES[0]) else _TRIAL_SIZES[:1]
+    shapes = tuple((tuple(t.shape[1:]), str(t.dtype)) for t in leaves)
+    key = (bool(training), signature(model), shapes, sizes)
     if key not in known:
-        sizes = [n for n in _TRIAL_SIZES if n != leaves[0].shape[0]]
-        sizes = sizes if leaves[0].shape[0] is None else sizes[:1]
-        found = set()
+        found, unsound = [], set()
 
         def trial(x):
             with autodiff.tape() as tape, _watch(model) as recording, keras.StatelessScope():
                 f = raw_outputs(model(x, training=training))
             recording.check(tape, f)
-            found.update(recording.unexplained())
+            unsound.update(recording.unexplained())
+            dtype = keras.backend.result_type(f.dtype, "float32")
+            facts = (recording.coupled, recording.width(), recording.shapes())
+            found.append((f.shape[1], dtype, *facts))
 
         for size in sizes:
             try:
                 autodiff.trace(trial, x, size)
             except Exception:  # a model for one batch size only; any error of its own comes again
-                found.update(id(w) for w in model.trainable_weights)
-        known[key] = frozenset(found)
+                unsound.update(id(w) for w in model.trainable_weights)
+        if not found:
+            autodiff.trace(trial, x, n)
+        slow = sum(math.prod(w.shape) for w in model.trainable_weights if id(w) in unsound)
+        known[key] = Survey(frozenset(unsound), slow, *found[0])
     return known[key]
+
+
+class Survey(NamedTuple):
+    """What tracing a model tells.
+
+    Attributes:
+        unsound: the ids of the weights that are left to the fallback.
+        slow: how many numbers these weights are.
+        outputs: q.
+        dtype: that of J.
+        coupled: whether a sample's outputs depend on the others: by batch statistics.
+        width: how many numbers a sample's cotangents at all sites are.
+        shapes: the `Shape` of each weight that has features, by its id.
+    """
+
+    unsound: frozenset
+    slow: int
+    outputs: int
+    dtype: str
+    coupled: bool
+    width: int
+    shapes: dict[int, Shape]
+
+    def numbers(self, n):
+        """How many numbers n samples' cotangents, and slow rows of J, are for one output."""
+        fast = n * self.width
+        return max(1, fast + (n * (fast + self.slow) if self.slow else 0))
 
 
 @contextlib.contextmanager
@@ -174,9 +270,40 @@ def _watch(model):
     def noted(weight, autocast):
         return lambda value: recording.note_read(weight) or autocast(value)
 
+    def unrolled(layer, call):
+        """Steps that run in a loop's body cannot be seen."""
+
+        def run(sequences, *args, **kwargs):
+            # Keras 3.15 unrolls this case into something else: it forgets to reverse the mask.
+            reversed_mask = (
+                kwargs.get("mask") is not None
+                and layer.go_backwards
+                and getattr(layer, "zero_output_for_mask", False)
+            )
+            known = sequences.shape[1] is not None and not reversed_mask
+            with _replaced(layer, "unroll", layer.unroll or known):
+                return call(sequences, *args, **kwargs)
+
+        return run
+
+    def coupling(layer, call):
+        """A user may ask for batch statistics in any pass."""
+
+        def run(*args, **kwargs):
+            recording.coupled |= bool(kwargs.get("training")) and layer.trainable
+            return call(*args, **kwargs)
+
+        return run
+
     with contextlib.ExitStack() as stack:
+        for layer in model._flatten_layers():
+            if isinstance(layer, keras.layers.BatchNormalization):
+                stack.enter_context(_replaced(layer, "call", coupling(layer, layer.call)))
         for layer in recording.ruled:
             stack.enter_context(_replaced(layer, "call", watched(layer, layer.call)))
+        for layer in model._flatten_layers():
+            if isinstance(layer, keras.layers.RNN):
+                stack.enter_context(_replaced(layer, "call", unrolled(layer, layer.call)))
         for weight in recording.weights:
             # Every way of reading a `keras.Variable` passes through this method.
             reader = noted(weight, weight._maybe_autocast)
@@ -194,6 +321,15 @@ def _replaced(thing, name, value):
         delattr(thing, name)
         if before is not None:
             setattr(thing, name, before)
+
+
+def _noting(name, activation, handed):
+    def note(t):
+        result = t if activation is None else activation(t)
+        handed.append((name, t, result))
+        return result
+
+    return note
 
 
 def _graph(tensor):

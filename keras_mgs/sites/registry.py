@@ -4,11 +4,23 @@ _RULES: dict[type, object] = {}
 
 
 def rule(*classes):
-    """Decorate `rule(layer, x, z)` as the rule of these exact layer classes.
+    """Decorate `rule(layer, call)` as the rule of these exact layer classes.
 
-    x is the tensor that the layer was called with, z the one that it hands to its activation; the
-    rule yields a `Site` for each weight. It must hold for every option of the class; where it does
-    not, it returns None, and the layer is treated by the exact fallback.
+    It is given each call of the layer, a `keras_mgs.sites.Call`, and returns a `Site` for every
+    weight that it explains; weights without one are left to the exact fallback, and so are all of
+    the layer's if it returns None. Subclasses, which may compute anything, do not inherit it.
+
+    Example:
+
+    >>> from keras_mgs.sites import elementwise, rule
+    >>> class Scale(keras.layers.Layer):
+    ...     def build(self, shape):
+    ...         self.scale = self.add_weight(shape=(shape[-1],), name="scale")
+    ...     def call(self, x):
+    ...         return x * self.scale
+    >>> @rule(Scale)
+    ... def scale(layer, call):
+    ...     return [elementwise(layer.scale, call.x, call.z)]
     """
 
     def register(function):
@@ -20,5 +32,5 @@ def rule(*classes):
 
 
 def find(layer):
-    """The rule of a layer, or None. Subclasses may compute anything, so they do not inherit it."""
+    """The rule of a layer, or None."""
     return _RULES.get(type(layer))

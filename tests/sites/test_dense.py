@@ -1,26 +1,31 @@
-"""Dense's rule: which weights it explains, and that what it leaves out is still exact."""
-
-import warnings
+"""The rules of Dense, EinsumDense, LoRA, and of attention, which is made of them."""
 
 import keras
 import numpy as np
 import oracles
 import pytest
 from keras import layers
-from problems import DENSE, SquaredDense, make, randomise, sequential
+from problems import (
+    ATTENTION,
+    DENSE,
+    EINSUM,
+    LORA,
+    SquaredDense,
+    announced,
+    make,
+    randomise,
+    sequential,
+)
 
 import keras_mgs
 
 pytestmark = pytest.mark.usefixtures("float64")
-WITHOUT_A_RULE = {"dense, activation with weights"}
 
 
-@pytest.mark.parametrize("name", set(DENSE) - WITHOUT_A_RULE)
+@pytest.mark.parametrize("name", [*DENSE, *EINSUM, *ATTENTION, *LORA])
 def test_every_dense_layer_is_explained_by_the_rule(name):
     model, x = make(name)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")  # the fallback would announce itself
-        keras_mgs.trace(model, x)
+    assert not announced(lambda: keras_mgs.trace(model, x))
 
 
 @pytest.mark.parametrize("trainable", ["kernel", "bias"])
@@ -39,6 +44,14 @@ def test_j_of_one_dense_layer_is_its_input():
     j = keras_mgs.jacobian(model, np.array([[3.0, 5.0]]))
     expected = [[3, 0, 5, 0, 1, 0], [0, 3, 0, 5, 0, 1]]
     np.testing.assert_array_equal(j[0], expected)
+
+
+@pytest.mark.parametrize("frozen", ["lora_kernel_a", "lora_kernel_b"])
+def test_one_lora_factor_without_the_other_is_explained(frozen):
+    model, x = make("LoRA, dense")
+    getattr(model.layers[0], frozen).trainable = False
+    j = keras_mgs.jacobian(model, x)
+    np.testing.assert_allclose(j, oracles.jacobian(model, x), rtol=1e-9, atol=1e-12)
 
 
 def test_a_subclass_is_left_to_the_fallback():
