@@ -1,6 +1,8 @@
 """Model Gradient Similarity for Keras 3: a monitor and a regulariser."""
 
+from keras_mgs import requirements  # noqa: F401  (first: it says what is missing)
 from keras_mgs.callbacks import MGSMetrics
+from keras_mgs.explain import explain
 from keras_mgs.kernel import eigenvalues, jacobian, kernel, log_det, sample_traces, trace
 from keras_mgs.model import MGSModel
 from keras_mgs.penalties import LogDetPenalty, LossGradientPenalty, TracePenalty
@@ -13,6 +15,7 @@ __all__ = [
     "MGSModel",
     "TracePenalty",
     "eigenvalues",
+    "explain",
     "jacobian",
     "kernel",
     "log_det",

@@ -1,0 +1,121 @@
+"""explain: what the exact functions do with a model, and at what cost."""
+
+import math
+
+import keras
+import tensorflow as tf
+
+from keras_mgs import checks
+from keras_mgs.kernel import CHUNK, rows_at_a_time
+from keras_mgs.sites import find, survey
+
+
+def explain(model, x=None, *, training=False, batch_size=CHUNK):
+    """Print, layer by layer, how the exact tr K of a model is computed, and at what cost.
+
+    A layer is served by the rule of its class, or by the fallback, which is exact too but takes a
+    reverse pass for each of the `batch_size * q` rows of J instead of q in all. Costs are those
+    of one batch beside the reverse passes: for features (S, G, k) and cotangents (S, G, c) of q
+    outputs, k + q·c multiply-adds per sample where S = G = 1, else the smaller of S²·G·(k + q·c)
+    and S·G·k·q·c.
+
+    Args:
+        model: a built `keras.Model` with trainable weights.
+        x: inputs as for `jacobian`, of which only the shapes matter. None: as the model's own
+            inputs say; needed for models that do not know them (subclassed ones).
+        training: as for `jacobian`.
+        batch_size: samples computed at a time.
+
+    Raises:
+        TypeError, ValueError: as for `jacobian`; or `x` is needed and missing.
+
+    Example:
+
+    >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, name="top")])
+    >>> keras_mgs.explain(model)
+    layer        weights             way                   multiply-adds   MB
+    top (Dense)  kernel 3x2, bias 2  dense, outer product            224  0.0
+    32 samples, 2 outputs: 2 rows of J for each sample at a time, whose cotangents are 0.0 MB.
+
+    Reference: Szolnoky et al., NeurIPS 2022, section 5, on the cost of K.
+    """
+    checks.model(model)
+    size = checks.count("batch_size", batch_size)
+    x = _inputs(model) if x is None else checks.inputs("x", model, x)
+    found = survey(model, x, training)
+    q = found.outputs
+    rows = min(q, rows_at_a_time(found, size))
+    width = keras.backend.standardize_dtype(model.compute_dtype)
+    megabytes = lambda numbers: f"{numbers * (8 if width == 'float64' else 4) / 1e6:.1f}"  # noqa: E731
+    lines = [("layer", "weights", "way", "multiply-adds", "MB")]
+    for layer, weights in _by_layer(model).items():
+        slow = any(id(w) in found.unsound for w in weights)
+        rule = "fallback" if slow else find(layer).__name__.replace("_", " ")
+        routes: dict[str, None] = {}
+        cost = numbers = 0
+        for w in weights:
+            numbers += size * rows * math.prod(w.shape) if slow else 0
+            if not slow and id(w) in found.shapes:
+                shape = found.shapes[id(w)]
+                routes[shape.route] = None
+                cost += size * _multiply_adds(shape, q)
+                numbers += size * _numbers(shape, rows)
+        names = ", ".join(f"{w.name} {'x'.join(map(str, w.shape))}" for w in weights)
+        way = ", ".join([rule, *routes])
+        name = f"{layer.name} ({type(layer).__name__})"
+        lines.append((name, names, way, f"{cost:,}", megabytes(numbers)))
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        cells = [
+            t.ljust(w) if i < 3 else t.rjust(w)
+            for i, (t, w) in enumerate(zip(line, widths, strict=True))
+        ]
+        print("  ".join(cells))
+    print(
+        f"{size} samples, {q} outputs: {rows} rows of J for each sample at a time, whose "
+        f"cotangents are {megabytes(size * found.width * rows)} MB."
+    )
+    if found.coupled:
+        print("The samples depend on each other: every row takes a reverse pass over the batch.")
+
+
+def _multiply_adds(shape, q):
+    """Of one sample's share of tr K."""
+    read = 1 if shape.one_hot else shape.k  # an index says which row of a table it is
+    if shape.route == "outer product":
+        return read + q * shape.c
+    if shape.route == "gram":
+        return shape.positions**2 * shape.groups * (read + q * shape.c)
+    return shape.positions * shape.groups * read * shape.c * q
+
+
+def _numbers(shape, rows):
+    """What is held for one sample: features, and a Gram matrix or rows of J."""
+    features = shape.positions * shape.groups * (1 if shape.one_hot else shape.k)
+    if shape.route == "outer product":
+        return features
+    if shape.route == "gram":
+        return features + 2 * shape.groups * shape.positions**2
+    return features + rows * shape.groups * shape.k * shape.c
+
+
+def _by_layer(model):
+    """Trainable weights by the layer that owns them."""
+    owners = {id(w): layer for layer in model._flatten_layers() for w in layer._trainable_variables}
+    found: dict = {}
+    for w in model.trainable_weights:
+        found.setdefault(owners[id(w)], []).append(w)
+    return found
+
+
+def _inputs(model):
+    """A batch of zeros of the shapes that the model names."""
+    if isinstance(model, keras.Sequential):
+        model = model._functional or model
+    given = getattr(model, "_inputs_struct", None)
+    if given is None or any(None in t.shape[1:] for t in keras.tree.flatten(given)):
+        raise ValueError(
+            f"'{model.name}' does not say which shapes its inputs have. Received: x=None. "
+            "Give `x`, a batch for it."
+        )
+    return keras.tree.map_structure(lambda t: tf.zeros((2, *t.shape[1:]), t.dtype), given)
