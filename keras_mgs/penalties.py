@@ -10,12 +10,12 @@ import tensorflow as tf
 from keras import ops
 
 from keras_mgs import autodiff, checks
-from keras_mgs.kernel import EPSILON, assemble, regularised_log_det
+from keras_mgs.kernel import EPSILON, assemble, every_row, regularised_log_det
 from keras_mgs.outputs import raw_outputs
-from keras_mgs.sites import couples_samples, jacobian_blocks, record
+from keras_mgs.sites import jacobian_blocks, record
 
 # alpha="auto" makes the penalty this share of the loss at the first step: see the README.
-SHARE = 0.015
+SHARE = 0.0175
 # Projections averaged for the first tr K: one is far too noisy to fix α by.
 _FIRST_PROBES = 64
 
@@ -123,7 +123,7 @@ class TracePenalty(Penalty):
     any layer. `"exact"` computes tr K itself.
 
     Args:
-        alpha: the penalty's weight, a number ≥ 0; or "auto": at the first step, `SHARE` (0.015) of
+        alpha: the penalty's weight, a number ≥ 0; or "auto": at the first step, `SHARE` (0.0175) of
             loss / tr K, kept from then on (and see `MGSModel`). tr K grows with the batch, so α
             belongs to a batch size.
         estimator: "hutchinson" or "exact".
@@ -178,8 +178,9 @@ class LogDetPenalty(Penalty):
 
     Args:
         alpha: the penalty's weight, a number ≥ 0. There is no "auto": the log determinant may be
-            negative, so no share of it is a scale, and the counterpart of `TracePenalty`'s rule,
-            0.015 · loss / (n*q), kept a network from learning at all (README). Small numbers first.
+            negative, so no share of it is a scale, and the counterpart of `TracePenalty`'s
+            rule, a share of loss / (n*q), kept a network from learning at all (README). Small
+            numbers first.
         epsilon: positive; relative to the mean eigenvalue of K.
         every: the penalty acts on one step in `every`, with `every` times the weight.
 
@@ -273,7 +274,8 @@ def squared_norm(tensors):
 
 
 def _blocks(run):
-    return jacobian_blocks(run.tape, run.f, run.recording, couples_samples(run.model, True))
+    rows = every_row(run.f, run.recording.coupled)
+    return jacobian_blocks(run.tape, run.f, run.recording, rows)
 
 
 def get(penalty, alpha=None):
