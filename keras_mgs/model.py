@@ -181,6 +181,10 @@ class MGSModel(keras.Model):
         # A penalty belongs to training: `val_mgs_penalty` would say something that nobody measured.
         return {k: v for k, v in logs.items() if k not in ("mgs_penalty", "mgs_alpha")}
 
+    def export(self, *args, **kwargs):
+        """As `keras.Model.export`: of the network alone, which is what to deploy."""
+        return self.model.export(*args, **kwargs)
+
     def get_config(self):
         return {
             "name": self.name,

@@ -507,6 +507,16 @@ def test_configuration_round_trip():
     assert isinstance(clone, MGSModel)
 
 
+def test_an_exported_model_computes_what_the_network_does(tmp_path):
+    x, y = data()
+    mgs = MGSModel(network())
+    mgs.compile("sgd", "mse")
+    mgs.fit(x, y, batch_size=BATCH, verbose=0)
+    mgs.export(tmp_path / "exported", verbose=False)
+    exported = tf.saved_model.load(tmp_path / "exported")
+    np.testing.assert_allclose(exported.serve(x), mgs.model(x), rtol=1e-12)
+
+
 def test_the_wrapped_model_stays_the_one_that_was_passed():
     model = network()
     mgs = MGSModel(model)
