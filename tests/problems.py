@@ -501,7 +501,7 @@ TRANSPOSED = {
     "conv2d transpose same": Problem(
         stacked(
             (2, 2, 2),
-            partial(layers.Conv2DTranspose, 2, 3, (2, 1), "same", output_padding=(1, 0)),
+            partial(layers.Conv2DTranspose, 2, 3, (2, 3), "same", output_padding=1),
             partial(layers.Conv2DTranspose, 1, 2, 1, "same"),
         ),
         (2, 2, 2),
