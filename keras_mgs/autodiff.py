@@ -1,11 +1,35 @@
 """Reverse passes. The only file that knows `tf.GradientTape`."""
 
+import contextlib
+
 import tensorflow as tf
 
 
 def tape():
     """A tape that answers several questions about one forward pass."""
     return tf.GradientTape(persistent=True)
+
+
+@contextlib.contextmanager
+def twice_differentiable():
+    """Let the batch statistics of passes in this context be differentiated more than once.
+
+    `tf.nn.moments`, which batch and group normalisation call, stops the gradient from the variance
+    to the mean: right for a first derivative, where that part is zero, and wrong for a second.
+    """
+    original, tf.nn.moments = tf.nn.moments, _moments
+    try:
+        yield
+    finally:
+        tf.nn.moments = original
+
+
+def _moments(x, axes, shift=None, keepdims=False, name=None):
+    y = tf.cast(x, tf.float32) if x.dtype == tf.float16 else x  # as `tf.nn.moments` does
+    mean = tf.reduce_mean(y, axes, keepdims=True)
+    variance = tf.reduce_mean(tf.math.squared_difference(y, mean), axes, keepdims=keepdims)
+    mean = mean if keepdims else tf.squeeze(mean, axes)
+    return tf.cast(mean, x.dtype), tf.cast(variance, x.dtype)
 
 
 def watch(tape, tensors):

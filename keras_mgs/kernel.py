@@ -1,5 +1,6 @@
 """The exact functions: J, K = J Jᵀ, its trace, log determinant and eigenvalues."""
 
+import contextlib
 import itertools
 import math
 import warnings
@@ -320,7 +321,11 @@ def _counts(x, rows):
 
 def _blocks(model, x, rows, training):
     """The blocks of J for one piece, of a forward pass that leaves the model's state alone."""
-    with record(model, x, training) as recording, autodiff.tape() as tape, keras.StatelessScope():
+    with contextlib.ExitStack() as stack:
+        recording = stack.enter_context(record(model, x, training))
+        stack.enter_context(autodiff.twice_differentiable())
+        tape = stack.enter_context(autodiff.tape())
+        stack.enter_context(keras.StatelessScope())
         f = raw_outputs(model(x, training=training))
     rows = ops.cast(rows, f.dtype)
     if len(rows.shape) == 4:

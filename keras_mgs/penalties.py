@@ -83,6 +83,7 @@ class Penalty(abc.ABC):
             recording = None
             if self.needs_sites:
                 recording = stack.enter_context(record(model, x, training=True))
+            stack.enter_context(autodiff.twice_differentiable())
             tape = stack.enter_context(autodiff.tape())
             if self.needs_inputs:
                 autodiff.watch(tape, x)
