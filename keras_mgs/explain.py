@@ -45,8 +45,11 @@ def explain(model, x=None, *, training=False, batch_size=CHUNK):
     found = survey(model, x, training)
     q = found.outputs
     rows = min(q, rows_at_a_time(found, size))
-    width = keras.backend.standardize_dtype(model.compute_dtype)
-    megabytes = lambda numbers: f"{numbers * (8 if width == 'float64' else 4) / 1e6:.1f}"  # noqa: E731
+    size_of_number = 8 if found.dtype == "float64" else 4
+
+    def megabytes(numbers):
+        return f"{numbers * size_of_number / 1e6:.1f}"
+
     lines = [("layer", "weights", "way", "multiply-adds", "MB")]
     for layer, weights in _by_layer(model).items():
         slow = any(id(w) in found.unsound for w in weights)

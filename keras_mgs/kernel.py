@@ -225,11 +225,15 @@ def measure(model, x, metrics, training, batch_size):
     return {k: v for k, v in found.items() if k in (*metrics, "singular")}
 
 
-def assemble(blocks, others=None):
-    """`K = Σ_weights J J'ᵀ`, (n*q, m*q), from blocks of J (and of J')."""
-    k = sum(b.gram(o) for b, o in zip(blocks, others or blocks, strict=True))
-    n, q, m, q2 = ops.shape(k)
-    return ops.reshape(k, (n * q, m * q2))
+def gram(blocks, others):
+    """`K = Σ_weights J J'ᵀ`, (n, r, m, r'), from blocks of J and of J'."""
+    return sum(b.gram(o) for b, o in zip(blocks, others, strict=True))
+
+
+def as_matrix(k):
+    """K, (n, r, m, r'), as (n*r, m*r')."""
+    n, r, m, r2 = ops.shape(k)
+    return ops.reshape(k, (n * r, m * r2))
 
 
 def every_row(f, coupled):
@@ -271,9 +275,7 @@ def _kernel(model, x, x2, training, batch_size, dtype):
         ops.concatenate([joined(i, j) for j in range(len(columns))], axis=2)[:, :, :m]
         for i in range(len(rows))
     ]
-    k = ops.concatenate(lines)[:n]
-    n, q, m, _ = ops.shape(k)
-    return ops.reshape(k, (n * q, m * q))
+    return as_matrix(ops.concatenate(lines)[:n])
 
 
 def _indices(pieces):
@@ -297,9 +299,8 @@ def _tile(model, training, dtype, x, rows, x2=None, rows2=None):
 
     first = blocks(x, rows)
     second = first if x2 is None else blocks(x2, rows2)
-    k = sum(b.gram(o) for b, o in zip(first, second, strict=True))
     counts = _counts(x, rows) if x2 is None else _counts(x2, rows2)
-    return ops.reshape(k, (*_counts(x, rows), *counts))
+    return ops.reshape(gram(first, second), (*_counts(x, rows), *counts))
 
 
 def _samples(model, x, batch_size=None, name="x"):

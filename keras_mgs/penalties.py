@@ -10,7 +10,7 @@ import tensorflow as tf
 from keras import ops
 
 from keras_mgs import autodiff, checks
-from keras_mgs.kernel import EPSILON, assemble, every_row, regularised_log_det
+from keras_mgs.kernel import EPSILON, as_matrix, every_row, gram, regularised_log_det
 from keras_mgs.outputs import raw_outputs
 from keras_mgs.sites import jacobian_blocks, record
 
@@ -204,8 +204,8 @@ class LogDetPenalty(Penalty):
         self.epsilon = checks.positive("epsilon", epsilon)
 
     def value(self, run):
-        k = assemble([b.cast("float64") for b in _blocks(run)])
-        return regularised_log_det(k, self.epsilon)
+        blocks = [b.cast("float64") for b in _blocks(run)]
+        return regularised_log_det(as_matrix(gram(blocks, blocks)), self.epsilon)
 
     def get_config(self):
         return {**super().get_config(), "epsilon": self.epsilon}

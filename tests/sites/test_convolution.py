@@ -8,17 +8,11 @@ import oracles
 import pytest
 import tensorflow as tf
 from keras import layers
-from problems import CONVOLUTION, DEPTHWISE, TRANSPOSED, announced, make, randomise, sequential
+from problems import randomise, sequential
 
 import keras_mgs
 
 pytestmark = pytest.mark.usefixtures("float64")
-
-
-@pytest.mark.parametrize("name", [*CONVOLUTION, *TRANSPOSED, *DEPTHWISE])
-def test_every_convolution_is_explained_by_the_rule(name):
-    model, x = make(name)
-    assert not any("Conv" in m for m in announced(lambda: keras_mgs.trace(model, x)))
 
 
 def convolution(rank, kind="Conv{}D", **options):

@@ -3,17 +3,11 @@
 import numpy as np
 import pytest
 from keras import layers
-from problems import NORMALIZATION, announced, make, randomise, sequential
+from problems import randomise, sequential
 
 import keras_mgs
 
 pytestmark = pytest.mark.usefixtures("float64")
-
-
-@pytest.mark.parametrize("name", NORMALIZATION)
-def test_every_normalization_is_explained_by_the_rule(name):
-    model, x = make(name)
-    assert not announced(lambda: keras_mgs.trace(model, x))
 
 
 def test_j_of_a_normalization_is_the_normalised_input_and_1():

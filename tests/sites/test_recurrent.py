@@ -5,20 +5,11 @@ import numpy as np
 import oracles
 import pytest
 from keras import layers
-from problems import RECURRENT, announced, make, randomise, sequential
+from problems import randomise, sequential
 
 import keras_mgs
 
 pytestmark = pytest.mark.usefixtures("float64")
-# `RNN` runs stacked cells once more, for nothing: a call that leads nowhere is not explained.
-# A masked sequence read backwards cannot be unrolled, for Keras' outputs would be others.
-WITHOUT_A_RULE = {"cells one above the other", "bidirectional with a mask"}
-
-
-@pytest.mark.parametrize("name", sorted(RECURRENT.keys() - WITHOUT_A_RULE))
-def test_every_recurrent_layer_is_explained_by_the_rule(name):
-    model, x = make(name)
-    assert not announced(lambda: keras_mgs.trace(model, x))
 
 
 def test_steps_of_unknown_number_are_left_to_the_fallback():
