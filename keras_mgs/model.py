@@ -4,7 +4,7 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from keras_mgs import autodiff, checks, penalties
+from keras_mgs import autodiff, checks, penalties, replicas
 
 _UNSET = -1.0  # α while "auto" has not chosen it yet
 # Under alpha="auto", how much longer a penalised step's gradient may be than the running mean.
@@ -22,14 +22,18 @@ class MGSModel(keras.Model):
     History gains two training metrics: `mgs_penalty`, α·tr K (or α·log det K), the mean over the
     epoch's penalised steps, and `mgs_alpha`. `loss` is the loss without the penalty.
 
+    Under a `tf.distribute` strategy each replica penalises its own part of the batch, and the
+    penalties add up: tr K is that of the whole batch, log det K the sum of those of the parts.
+
     Args:
         model: a built `keras.Model` with trainable weights.
         penalty: "trace", "log_det", or a `TracePenalty`, `LogDetPenalty`, `LossGradientPenalty`.
-        alpha: the penalty's weight, a number ≥ 0, taken as it is; or "auto", the default: chosen
+        alpha: the penalty's weight, a number ≥ 0, taken as it is; or a
+            `keras.optimizers.schedules` object, asked at every step; or "auto", the default: chosen
             at the first step as a fixed share of loss / tr K (see `TracePenalty`), then kept, also
             when the model is saved. A penalised step whose gradient is over twice as long as they
             have been on average is then shortened to that, so that no single step undoes the
-            learning. "log_det" needs a number.
+            learning. "log_det" needs a number or a schedule. A callback may set `mgs.alpha`.
         **kwargs: as for `keras.Model`: `name`, …
 
     Raises:
@@ -52,7 +56,6 @@ class MGSModel(keras.Model):
         super().__init__(**kwargs)
         self.model = model
         self.penalty = penalties.get(penalty, alpha)
-        chosen = self.penalty.alpha
         self._alpha = self.add_weight(
             name="alpha",
             shape=(),
@@ -61,7 +64,8 @@ class MGSModel(keras.Model):
             trainable=False,
             autocast=False,
         )
-        self._alpha.assign(_UNSET if chosen == "auto" else chosen)
+        given = self.penalty.alpha
+        self._alpha.assign(given if isinstance(given, float) else _UNSET)
         self._length = self.add_weight(
             name="length", shape=(), dtype="float32", initializer="zeros", trainable=False
         )
@@ -71,12 +75,20 @@ class MGSModel(keras.Model):
 
     @property
     def alpha(self):
-        """The penalty's weight: a float, or "auto" until the first training step chooses it."""
+        """The penalty's weight: a float, that of the last step if it follows a schedule.
+
+        Until the first training step, "auto" and schedules are what was given.
+        """
         alpha = float(self._alpha.numpy())
-        return "auto" if alpha == _UNSET else alpha
+        return self.penalty.alpha if alpha == _UNSET else alpha
 
     @alpha.setter
     def alpha(self, value):
+        if callable(self.penalty.alpha):
+            raise TypeError(
+                f"Expected `alpha` to be left to its schedule, {self.penalty.alpha!r}. "
+                f"Received: alpha={value!r}. Give MGSModel a number if a callback is to set it."
+            )
         alpha = checks.number("alpha", value)
         if alpha < 0:
             raise ValueError(f"Expected `alpha` to be at least 0. Received: alpha={value!r}.")
@@ -99,18 +111,49 @@ class MGSModel(keras.Model):
 
     def train_step(self, data):
         step = ops.cast(self.optimizer.iterations, "int32")
+        self._update_alpha(data, step)
+        penalised = ops.equal(step % self.penalty.every, 0)
         if self.penalty.every == 1:
             gradients, logs = self._penalised_step(data, step)
         else:
             # Each branch has a forward pass of its own: what the penalty needs of one, and where
             # TensorFlow therefore cannot fuse operations, would slow down the plain steps.
-            gradients, logs = ops.cond(
-                step % self.penalty.every == 0,
+            gradients, logs = tf.cond(
+                penalised,
                 lambda: self._penalised_step(data, step),
                 lambda: self._plain_step(data),
             )
+        if self.penalty.alpha == "auto" and replicas.count() > 1:
+            # The optimizer adds up the gradients of all replicas, after this, once more.
+            whole = [g / replicas.count() for g in replicas.total(gradients)]
+            gradients = tf.cond(penalised, lambda: self._shorten(whole), lambda: whole)
         self.optimizer.apply_gradients(zip(gradients, self.trainable_weights, strict=True))
         return logs
+
+    def _update_alpha(self, data, step):
+        """Choose α at the first step if it is "auto"; ask its schedule if it has one."""
+        alpha = self.penalty.alpha
+        if callable(alpha):
+            self._alpha.assign(alpha(step))
+        elif alpha == "auto":
+            unset, dtype = ops.equal(self._alpha, _UNSET), self._alpha.dtype
+            zero = ops.zeros((), dtype)
+            loss, unit = tf.cond(
+                unset, lambda: self._loss_and_unit(data, step, dtype), lambda: (zero, zero)
+            )
+            loss, unit = replicas.total([loss, unit])
+            chosen = ops.divide_no_nan(penalties.SHARE * ops.abs(loss), unit)
+            self._alpha.assign(ops.where(unset, chosen, self._alpha))
+
+    def _loss_and_unit(self, data, step, dtype):
+        """What α is chosen by, of a forward pass that leaves no trace in the model's state."""
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        with keras.StatelessScope(collect_losses=True):
+            with self.penalty.watching(self, x, step) as forward:
+                run = forward(self)
+                run.loss = self.compute_loss(x, y, run.outputs, sample_weight, training=True)
+            unit = self.penalty.unit(run)
+        return ops.cast(run.loss, dtype), ops.cast(unit, dtype)
 
     def _plain_step(self, data):
         """Gradients and logs of a step without the penalty."""
@@ -130,38 +173,21 @@ class MGSModel(keras.Model):
             run.loss = self.compute_loss(x, y, run.outputs, sample_weight, training=True)
         with tape:
             value = self.penalty.value(run)
-        alpha = self._choose_alpha(run, value)
-        with tape:
-            penalty = alpha * ops.cast(value, alpha.dtype)
+            penalty = self._alpha * ops.cast(value, self._alpha.dtype)
             total = run.loss + ops.cast(self.penalty.every * penalty, run.loss.dtype)
             scaled = self.optimizer.scale_loss(total)
         gradients = autodiff.gradient(tape, scaled, autodiff.values(self.trainable_weights))
-        if self.penalty.alpha == "auto":
+        if self.penalty.alpha == "auto" and replicas.count() == 1:
             gradients = self._shorten(gradients)
-        self._penalty_tracker.update_state(penalty)
+        self._penalty_tracker.update_state(penalty * replicas.count())
         return gradients, self._logs(data, run.outputs, run.loss)
 
     def _logs(self, data, outputs, loss):
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         size = ops.shape(next(t for t in keras.tree.flatten(x) if t is not None))[0]
-        replicas = tf.distribute.get_strategy().num_replicas_in_sync
-        self._loss_tracker.update_state(loss * replicas, sample_weight=size)
+        # Each replica's loss is its share of the mean over the whole batch.
+        self._loss_tracker.update_state(loss * replicas.count(), sample_weight=size)
         return self.compute_metrics(x, y, outputs, sample_weight=sample_weight)
-
-    def _choose_alpha(self, run, value):
-        """α, which "auto" fixes at the first penalised step."""
-        if self.penalty.alpha != "auto":
-            return ops.convert_to_tensor(self._alpha)
-
-        def choose():
-            share = penalties.SHARE * ops.cast(ops.abs(run.loss), self._alpha.dtype)
-            unit = ops.cast(self.penalty.unit(run, value), self._alpha.dtype)
-            self._alpha.assign(ops.divide_no_nan(share, unit))
-            return ops.convert_to_tensor(self._alpha)
-
-        return ops.cond(
-            ops.equal(self._alpha, _UNSET), choose, lambda: ops.convert_to_tensor(self._alpha)
-        )
 
     def _shorten(self, gradients):
         """Keep one penalised step from overshooting, by the lengths of those before it.
@@ -186,11 +212,12 @@ class MGSModel(keras.Model):
         return self.model.export(*args, **kwargs)
 
     def get_config(self):
+        alpha = self.alpha  # also what "auto" has chosen
         return {
             "name": self.name,
             "model": keras.saving.serialize_keras_object(self.model),
             "penalty": keras.saving.serialize_keras_object(self.penalty),
-            "alpha": self.alpha,  # also what "auto" has chosen
+            "alpha": alpha if isinstance(alpha, float) else None,
         }
 
     @classmethod
@@ -202,8 +229,8 @@ class MGSModel(keras.Model):
             )
         alpha = config.pop("alpha")
         model = cls(**config)
-        if alpha != "auto":
-            model.alpha = alpha
+        if alpha is not None:
+            model._alpha.assign(alpha)
         return model
 
 

@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from keras_mgs import autodiff, checks
+from keras_mgs import autodiff, checks, replicas
 from keras_mgs.kernel import EPSILON, as_matrix, every_row, gram, regularised_log_det
 from keras_mgs.outputs import raw_outputs
 from keras_mgs.sites import jacobian_blocks, record
@@ -62,6 +62,8 @@ class Penalty(abc.ABC):
     automatic = True
 
     def __init__(self, alpha, every):
+        if isinstance(alpha, dict):  # as `get_config` writes a schedule
+            alpha = keras.saving.deserialize_keras_object(alpha)
         if isinstance(alpha, str):
             checks.choice("alpha", alpha, ("auto",))
             if not self.automatic:
@@ -69,27 +71,29 @@ class Penalty(abc.ABC):
                     f"{type(self).__name__} has no automatic `alpha`. Received: alpha='auto'. "
                     "Give it a number."
                 )
-        elif checks.number("alpha", alpha) < 0:
-            raise ValueError(
-                f"Expected `alpha` to be 'auto' or at least 0. Received: alpha={alpha!r}."
-            )
-        self.alpha = alpha if isinstance(alpha, str) else float(alpha)
+        elif not isinstance(alpha, keras.optimizers.schedules.LearningRateSchedule):
+            if checks.number("alpha", alpha) < 0:
+                raise ValueError(
+                    f"Expected `alpha` to be 'auto' or at least 0. Received: alpha={alpha!r}."
+                )
+            alpha = float(alpha)
+        self.alpha = alpha
         self.every = checks.count("every", every)
 
     @contextlib.contextmanager
-    def watching(self, model, x, seed):
+    def watching(self, model, x, seed, training=True):
         """Forward passes in this context are recorded: yields a function that runs one."""
         with contextlib.ExitStack() as stack:
             recording = None
             if self.needs_sites:
-                recording = stack.enter_context(record(model, x, training=True))
+                recording = stack.enter_context(record(model, x, training))
             stack.enter_context(autodiff.twice_differentiable())
             tape = stack.enter_context(autodiff.tape())
             if self.needs_inputs:
                 autodiff.watch(tape, x)
 
             def forward(call):
-                outputs = call(x, training=True)
+                outputs = call(x, training=training)
                 f = raw_outputs(outputs)
                 return ForwardPass(model, x, outputs, f, tape, recording, seed)
 
@@ -99,24 +103,91 @@ class Penalty(abc.ABC):
     def value(self, run):
         """What is penalised, a scalar, differentiable once more; `run` is a `ForwardPass`."""
 
-    def unit(self, run, value):
+    def unit(self, run):
         """What α is to be `SHARE` of loss / unit of when `alpha="auto"`."""
-        return value
+        return self.value(run)
 
     def get_config(self):
-        return {"alpha": self.alpha, "every": self.every}
+        scheduled = not isinstance(self.alpha, str | float)
+        alpha = keras.saving.serialize_keras_object(self.alpha) if scheduled else self.alpha
+        return {"alpha": alpha, "every": self.every}
 
     @classmethod
     def from_config(cls, config):
         return cls(**config)
 
     def __repr__(self):
-        options = ", ".join(f"{k}={v!r}" for k, v in self.get_config().items())
-        return f"{type(self).__name__}({options})"
+        return _call(self)
+
+
+class KernelPenalty(Penalty):
+    """Base of the penalties of K, which need the outputs alone, and so no more than the model."""
+
+    @autodiff.as_written
+    def __call__(self, model, x, step, training=True):
+        """Run the model, and say what to add to its loss: for a training loop of your own.
+
+        `penalty = alpha * every * value` on the steps 0, every, 2·every, …, and 0 on the others.
+
+        Args:
+            model: a built `keras.Model`.
+            x: its inputs, tensors.
+            step: the number of the step, such as `optimizer.iterations`. Random projections are
+                drawn from it and nothing else.
+            training: whether the forward pass is that of training.
+
+        Returns:
+            (outputs, penalty): what `model(x, training=training)` returns, and a scalar of the
+            outputs' dtype (at least float32), which a tape around this call differentiates.
+
+        Raises:
+            TypeError, ValueError: `model` is not a built Keras model with trainable weights, `x` is
+                not data for it, or `alpha` is "auto", which only `MGSModel` can keep.
+
+        Example:
+
+        >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+        >>> optimizer, penalty = keras.optimizers.SGD(), keras_mgs.TracePenalty(1e-3)
+        >>> @tf.function
+        ... def train_step(x, y):
+        ...     with tf.GradientTape() as tape:
+        ...         outputs, extra = penalty(model, x, optimizer.iterations)
+        ...         loss = keras.ops.mean((outputs - y) ** 2) + extra
+        ...     gradients = tape.gradient(loss, model.trainable_weights)
+        ...     optimizer.apply(gradients, model.trainable_weights)
+        ...     return loss
+        >>> bool(train_step(tf.ones((8, 3)), tf.ones((8, 2))) > 0)
+        True
+
+        Reference: Szolnoky et al., NeurIPS 2022, section 5.
+        """
+        checks.model(model)
+        if self.alpha == "auto":
+            raise ValueError(
+                "Expected `alpha` to be a number or a schedule in a training loop of your own. "
+                "Received: alpha='auto', which MGSModel alone can choose and keep. A fit of "
+                "MGSModel(model) tells what it would choose: its `alpha`."
+            )
+        checks.step(step)
+        x = checks.inputs("x", model, x)
+        step = ops.cast(step, "int32")
+        with self.watching(model, x, step, training) as forward:
+            run = forward(model)
+        dtype = keras.backend.result_type(run.f.dtype, "float32")
+
+        def penalty():
+            alpha = self.alpha(step) if callable(self.alpha) else self.alpha
+            value = self.value(run)
+            return ops.cast(self.every * ops.cast(alpha, value.dtype) * value, dtype)
+
+        if self.every == 1:
+            return run.outputs, penalty()
+        acts = ops.equal(step % self.every, 0)
+        return run.outputs, tf.cond(acts, penalty, lambda: ops.zeros((), dtype))
 
 
 @keras.saving.register_keras_serializable(package="keras_mgs")
-class TracePenalty(Penalty):
+class TracePenalty(KernelPenalty):
     """Penalises the trace of the MGS kernel: `loss + alpha * tr K`, tr K summed over the batch.
 
     `estimator="hutchinson"` draws v uniformly from {−1, +1}^(n×q) and takes
@@ -124,9 +195,9 @@ class TracePenalty(Penalty):
     any layer. `"exact"` computes tr K itself.
 
     Args:
-        alpha: the penalty's weight, a number ≥ 0; or "auto": at the first step, `SHARE` (0.0175) of
-            loss / tr K, kept from then on (and see `MGSModel`). tr K grows with the batch, so α
-            belongs to a batch size.
+        alpha: the penalty's weight, a number ≥ 0; a `keras.optimizers.schedules` object; or "auto":
+            at the first step, `SHARE` (0.0175) of loss / tr K, kept from then on (and see
+            `MGSModel`). tr K grows with the batch, so α belongs to a batch size.
         estimator: "hutchinson" or "exact".
         probes: projections averaged in one step ("hutchinson" only).
         every: the penalty acts on one step in `every`, with `every` times the weight.
@@ -155,15 +226,15 @@ class TracePenalty(Penalty):
             return sum(ops.sum(b.sample_traces()) for b in _blocks(run))
         return sum(_projection(run, i) for i in range(self.probes)) / self.probes
 
-    def unit(self, run, value):
+    def unit(self, run):
         if self.estimator == "exact":
-            return value
+            return self.value(run)
         # The loop keeps the compiled step small.
         total = ops.fori_loop(
-            0,
+            1,
             _FIRST_PROBES,
             lambda i, total: total + _projection(run, self.probes + i),
-            ops.zeros_like(value),
+            _projection(run, self.probes),
         )
         return total / _FIRST_PROBES
 
@@ -172,16 +243,16 @@ class TracePenalty(Penalty):
 
 
 @keras.saving.register_keras_serializable(package="keras_mgs")
-class LogDetPenalty(Penalty):
+class LogDetPenalty(KernelPenalty):
     """Penalises the log determinant of the MGS kernel: `loss + alpha * log det(K + ε I)`, exactly.
 
     ε is `epsilon * tr K / (n*q)`; K is that of the batch, (n*q, n*q), in float64.
 
     Args:
-        alpha: the penalty's weight, a number ≥ 0. There is no "auto": the log determinant may be
-            negative, so no share of it is a scale, and the counterpart of `TracePenalty`'s
-            rule, a share of loss / (n*q), kept a network from learning at all (README). Small
-            numbers first.
+        alpha: the penalty's weight, a number ≥ 0, or a `keras.optimizers.schedules` object. There
+            is no "auto": the log determinant may be negative, so no share of it is a scale, and
+            the counterpart of `TracePenalty`'s rule, a share of loss / (n*q), kept a network
+            from learning at all (README). Small numbers first.
         epsilon: positive; relative to the mean eigenvalue of K.
         every: the penalty acts on one step in `every`, with `every` times the weight.
 
@@ -218,7 +289,7 @@ class LossGradientPenalty(Penalty):
     The rival that the paper compares with (double back-propagation; Drucker and LeCun, 1991).
 
     Args:
-        alpha: the penalty's weight, a number ≥ 0.
+        alpha: the penalty's weight, a number ≥ 0, or a `keras.optimizers.schedules` object.
         wrt: "weights": the gradient with respect to the trainable weights; "inputs": that with
             respect to the model's inputs.
         every: the penalty acts on one step in `every`, with `every` times the weight.
@@ -242,7 +313,7 @@ class LossGradientPenalty(Penalty):
         self.needs_inputs = wrt == "inputs"
 
     @contextlib.contextmanager
-    def watching(self, model, x, seed):
+    def watching(self, model, x, seed, training=True):
         dtypes = {keras.backend.standardize_dtype(t.dtype) for t in keras.tree.flatten(x)}
         if self.needs_inputs and any("float" not in dtype for dtype in dtypes):
             raise TypeError(
@@ -250,7 +321,7 @@ class LossGradientPenalty(Penalty):
                 f"so floating-point ones. Received: inputs of dtype {', '.join(sorted(dtypes))}. "
                 'Convert them, or use wrt="weights".'
             )
-        with super().watching(model, x, seed) as forward:
+        with super().watching(model, x, seed, training) as forward:
             yield forward
 
     def value(self, run):
@@ -263,6 +334,7 @@ class LossGradientPenalty(Penalty):
 
 def _projection(run, index):
     """`‖∇_θ Σ_ia v[i, a] f[i, a]‖²` for random signs v: tr K in expectation."""
+    index = index * replicas.count() + replicas.index()  # each replica draws its own
     signs = autodiff.random_signs(ops.shape(run.f), run.f.dtype, ops.stack([run.seed, index]))
     return squared_norm(autodiff.gradient(run.tape, run.f, run.weights, signs))
 
@@ -272,6 +344,13 @@ def squared_norm(tensors):
     # Half precision is too coarse for sums of squares. `l2_loss` writes no square to memory.
     dtype = keras.backend.result_type(*(t.dtype for t in tensors), "float32")
     return 2 * sum(tf.nn.l2_loss(ops.cast(t, dtype)) for t in tensors)
+
+
+def _call(configured):
+    """The call that makes an object, from its configuration."""
+    options = {k: getattr(configured, k, v) for k, v in configured.get_config().items()}
+    words = (f"{k}={_call(v) if callable(v) else repr(v)}" for k, v in options.items())
+    return f"{type(configured).__name__}({', '.join(words)})"
 
 
 def _blocks(run):

@@ -89,10 +89,11 @@ def exact_moments():
         tf.nn.moments = original
 
 
-def penalty(kind, f, weights, step=0, probes=1, epsilon=EPSILON):
+def penalty(kind, f, weights, step=0, probes=1, epsilon=EPSILON, first=0):
     """The penalty of raw outputs `f`, a function without arguments that computes them.
 
     kind: "hutchinson", "exact" or "log_det". Differentiable in the weights.
+    first: the number of the first probe in this step.
     """
     with tf.GradientTape(persistent=True) as tape, exact_moments():
         outputs = f()
@@ -101,7 +102,7 @@ def penalty(kind, f, weights, step=0, probes=1, epsilon=EPSILON):
             tf.reduce_sum(
                 random_signs(outputs.shape, outputs.dtype, tf.constant([step, probe])) * outputs
             )
-            for probe in range(probes)
+            for probe in range(first, first + probes)
         ]
     if kind == "hutchinson":
         return outputs, sum(_norm(_row(tape, p, weights)) for p in projections) / probes

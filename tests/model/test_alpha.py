@@ -5,7 +5,8 @@ import numpy as np
 import oracles
 import pytest
 import tensorflow as tf
-from fitting import batches, data, fitted, mean_square, network
+from fitting import BATCH, N, batches, data, fitted, mean_square, network, same_weights
+from keras import layers
 
 from keras_mgs import MGSModel, TracePenalty
 from keras_mgs.penalties import SHARE
@@ -77,3 +78,80 @@ def test_two_models_may_share_a_penalty():
     fitted(a, epochs=1)
     assert b.alpha == "auto"
     assert penalty.alpha == "auto"
+
+
+HALVING = {"initial_learning_rate": 0.02, "decay_steps": 2, "decay_rate": 0.5}
+
+
+@pytest.mark.parametrize("penalty", ["trace", "log_det"])
+def test_a_schedule_is_asked_at_every_step(penalty):
+    """The reference makes one step after the other with the number that the schedule gives."""
+    schedule = keras.optimizers.schedules.ExponentialDecay(**HALVING)
+    mgs = MGSModel(network(), penalty, alpha=schedule)
+    assert mgs.alpha is schedule
+    history = fitted(mgs, keras.optimizers.SGD(0.05), epochs=2)
+    reference, optimizer = network(), keras.optimizers.SGD(0.05)
+    every = mgs.penalty.every
+    for step, batch in enumerate(batches(*data(), epochs=2)):
+        kind = "log_det" if penalty == "log_det" else "hutchinson"
+        alpha = 0.02 * 0.5 ** (step / 2) * (step % every == 0) * every
+        with tf.GradientTape() as tape:
+            weights = oracles.variables(reference)
+            f = lambda batch=batch: oracles.flat(reference(batch[0]))  # noqa: E731
+            outputs, value = oracles.penalty(kind, f, weights, step, epsilon=1e-6)
+            loss = mean_square(batch[1], outputs) + alpha * value
+        optimizer.apply(tape.gradient(loss, weights), reference.trainable_weights)
+    same_weights(mgs.model, reference, 1e-6)  # Keras computes schedules in single precision
+    steps = N // BATCH
+    np.testing.assert_allclose(
+        history["mgs_alpha"], [0.02 * 0.5 ** ((e * steps - 1) / 2) for e in (1, 2)], rtol=1e-6
+    )
+
+
+def test_a_scheduled_alpha_is_saved_and_goes_on(tmp_path):
+    schedule = keras.optimizers.schedules.ExponentialDecay(**HALVING)
+    mgs = MGSModel(network(), TracePenalty(schedule, every=2))
+    fitted(mgs)
+    mgs.save(tmp_path / "model.keras")
+    back = keras.models.load_model(tmp_path / "model.keras")
+    assert back.penalty.alpha.get_config() == schedule.get_config()
+    assert back.alpha == mgs.alpha
+    x, y = data()
+    for model in (mgs, back):
+        model.fit(x, y, batch_size=BATCH, shuffle=False, verbose=0)
+    assert back.alpha == mgs.alpha
+    same_weights(back.model, mgs.model)
+
+
+def test_a_scheduled_alpha_cannot_be_set():
+    mgs = MGSModel(network(), alpha=keras.optimizers.schedules.ExponentialDecay(**HALVING))
+    with pytest.raises(TypeError, match=r"left to its schedule.*Received: alpha=0.5"):
+        mgs.alpha = 0.5
+
+
+def test_a_callback_may_set_alpha_between_epochs():
+    class Ramp(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            self.model.alpha = 0.01 * epoch
+
+    mgs = MGSModel(network(), TracePenalty(0.5, "exact", every=1))
+    history = fitted(mgs, keras.optimizers.SGD(0.05), callbacks=[Ramp()])
+    assert history["mgs_alpha"] == [0, 0.01]
+    reference, optimizer = network(), keras.optimizers.SGD(0.05)
+    for alpha in (0, 0.01):
+        oracles.train(reference, mean_square, optimizer, batches(*data(), 1), "exact", alpha)
+    same_weights(mgs.model, reference)
+
+
+def test_choosing_alpha_leaves_no_trace_in_the_model():
+    """Its forward pass is one more: dropout's seeds and moving statistics must not see it."""
+
+    def stateful():
+        return network(layers.BatchNormalization(), layers.Dropout(0.5, seed=1))
+
+    chosen = MGSModel(stateful(), TracePenalty("auto", "exact", every=8))
+    fitted(chosen, keras.optimizers.SGD(0.05), epochs=1)
+    given = MGSModel(stateful(), TracePenalty(chosen.alpha, "exact", every=8))
+    fitted(given, keras.optimizers.SGD(0.05), epochs=1)
+    for v, w in zip(chosen.model.variables, given.model.variables, strict=True):
+        np.testing.assert_allclose(v, w, rtol=1e-9)
