@@ -1,6 +1,7 @@
 """MGSMetrics: tr K and log det K of any Keras model, epoch by epoch, in History."""
 
 import keras
+import tensorflow as tf
 
 from keras_mgs import checks
 from keras_mgs.kernel import measure
@@ -19,11 +20,15 @@ class MGSMetrics(keras.callbacks.Callback):
     - `mgs_singular` (with "log_det"): how many of the n*q eigenvalues of K are at most ε, which is
       where the paper's figures have gaps. 0: K is regular.
 
+    Several probe batches, given as `{"clean": x1, "noisy": x2}`, have keys of their own:
+    `mgs_trace_clean`, `mgs_trace_noisy`, …
+
     The cost of "log_det" grows with (n*q)³: 32 to 128 samples are enough to see the course.
 
     Args:
-        x: the probe batch: an array, a tensor, a list or dict of them, or a finite
-            `tf.data.Dataset`, which is read once.
+        x: the probe batch: an array, a tensor, a list or dict of them as the model takes it, or a
+            finite `tf.data.Dataset`, which is read once; or a dict of several, by names that are
+            not those of the model's inputs.
         metrics: some of "trace", "log_det".
         every: measure after one epoch in `every`; the epochs between repeat the last value, so
             that every key exists from epoch 0 on.
@@ -59,17 +64,33 @@ class MGSMetrics(keras.callbacks.Callback):
                 "Expected `x`, the samples to measure on. Received: x=None. "
                 "A fixed batch of the training data will do."
             )
-        self.x = checks.dataset(x) if hasattr(x, "cardinality") else x
+        self.x = _read(x)
+        self._probes: dict = {}
         self._logs: dict[str, float] = {}
 
     def on_train_begin(self, logs=None):
         checks.model(self.model)
-        checks.inputs("x", self.model, self.x)
-        self._logs = {}
+        named = isinstance(self.x, dict) and not checks.takes_dict(self.model, self.x)
+        probes = {f"_{n}": x for n, x in checks.probes(self.x).items()} if named else {"": self.x}
+        for ending, x in probes.items():
+            checks.inputs(f"x['{ending[1:]}']" if ending else "x", self.model, x)
+        self._probes, self._logs = probes, {}
 
     def on_epoch_end(self, epoch, logs=None):
         if epoch % self.every == 0 or not self._logs:
-            values = measure(self.model, self.x, self.metrics, self.training, self.batch_size)
-            self._logs = {f"mgs_{name}": float(value) for name, value in values.items()}
+            self._logs = {
+                f"mgs_{metric}{ending}": float(value)
+                for ending, x in self._probes.items()
+                for metric, value in measure(
+                    self.model, x, self.metrics, self.training, self.batch_size
+                ).items()
+            }
         if logs is not None:
             logs.update(self._logs)
+
+
+def _read(x):
+    """`x` with every data set in it read into memory."""
+    if isinstance(x, dict):
+        return {name: _read(value) for name, value in x.items()}
+    return checks.dataset(x) if isinstance(x, tf.data.Dataset) else x

@@ -13,10 +13,12 @@ tree = keras.tree
 def model(model):
     """A built Keras model with something to differentiate."""
     if not isinstance(model, keras.Model):
+        kind = type(model)
         raise TypeError(
-            "Expected `model` to be a keras.Model. "
-            f"Received: {model!r} of type {type(model).__name__}. "
-            "Wrap layers in keras.Sequential or keras.Model first."
+            "Expected `model` to be a keras.Model of Keras 3. "
+            f"Received: {model!r} of type {kind.__module__}.{kind.__qualname__}. "
+            "Wrap layers in keras.Sequential or keras.Model first; rebuild a model of another "
+            "framework, or of Keras 2 (tf_keras), in Keras 3."
         )
     if not model.built:
         raise ValueError(
@@ -48,13 +50,19 @@ def positive(name, value):
     return float(value)
 
 
-def count(name, value):
-    """A whole number from 1 on."""
+def count(name, value, least=1):
+    """A whole number from 1 (or `least`) on."""
     if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Integral):
         raise TypeError(f"Expected `{name}` to be an integer. Received: {name}={value!r}.")
-    if value < 1:
-        raise ValueError(f"Expected `{name}` to be at least 1. Received: {name}={value!r}.")
+    if value < least:
+        raise ValueError(f"Expected `{name}` to be at least {least}. Received: {name}={value!r}.")
     return int(value)
+
+
+def step(value):
+    """The number of a training step: an integer from 0 on, or a tensor or variable of one."""
+    if not tf.is_tensor(value) and not isinstance(value, keras.Variable):
+        count("step", value, least=0)
 
 
 def choice(name, value, options):
@@ -145,6 +153,9 @@ def training_data(model, loss, x, y, sample_weight):
         fits("x", model, x)
     if "y" in arrays and _is_keras_loss(loss):
         _targets(model, y)
+    for name, sizes in lengths.items():
+        if 0 in sizes:
+            raise ValueError(f"Expected `{name}` to have at least one sample. Received: none.")
     if len(set().union(*lengths.values())) > 1:
         words = ", ".join(f"{name}: {sorted(n, key=str)}" for name, n in lengths.items())
         raise ValueError(
@@ -210,6 +221,34 @@ def fits(name, model, x):
             f"Expected `{name}` to fit the inputs of '{model.name}', {_words(declared)}. "
             f"Received: {_words(shapes)}."
         )
+
+
+def probes(x):
+    """Several probe batches by their names."""
+    if not x:
+        raise ValueError(
+            "Expected `x` to name at least one probe batch. Received: no probe, x={}. "
+            "A fixed batch of the training data will do."
+        )
+    for name in x:
+        if not isinstance(name, str):
+            raise TypeError(
+                f"Expected the names of the probe batches to be strings. Received: {name!r}."
+            )
+    return x
+
+
+def takes_dict(model, x):
+    """Whether a dict is one batch that `model` takes, and not several batches with names."""
+    inputs = getattr(getattr(model, "model", model), "inputs", None)  # MGSModel wraps one
+    if inputs is not None:
+        return {i.name for i in inputs} <= set(x)
+    try:  # a subclassed model only shows what it takes when it is called
+        with keras.StatelessScope():
+            model(tree.map_structure(lambda leaf: tf.convert_to_tensor(leaf[:1]), x))
+    except Exception:  # whatever the user's code raises where the structure is another one
+        return False
+    return True
 
 
 def _words(shapes):

@@ -61,6 +61,66 @@ def test_metrics_on_any_kind_of_model():
     np.testing.assert_allclose(history["mgs_trace"], [keras_mgs.trace(model, x)])
 
 
+class DictOfInputs(keras.Model):
+    """A subclassed model declares no inputs: only a call shows which structure it takes."""
+
+    def __init__(self):
+        super().__init__()
+        self.dense = layers.Dense(2)
+
+    def call(self, x):
+        return self.dense(x["a"]) + self.dense(x["b"])
+
+
+def probe_problems():
+    one, dictionary = network(), DictOfInputs()
+    dictionary({"a": X, "b": X})
+    subclassed, x = make("subclassed", n=4)
+    return {
+        "one input": (one, {"clean": X[:4], "noisy": X[4:]}),
+        "one input, one probe": (one, {"clean": X[:4]}),
+        "subclassed": (subclassed, {"clean": x[:2], "noisy": x[2:], "test": x}),
+        "dict of inputs": (
+            dictionary,
+            {"clean": {"a": X, "b": X}, "noisy": {"a": X, "b": 2 * X}},
+        ),
+        "data sets": (one, {"test": tf.data.Dataset.from_tensor_slices(X).batch(3)}),
+    }
+
+
+@pytest.mark.parametrize("name", probe_problems())
+def test_named_probes_have_a_key_each(name):
+    model, probes = probe_problems()[name]
+    callback = MGSMetrics(probes, metrics="trace")
+    callback.set_model(model)
+    callback.on_train_begin()
+    logs = {}
+    callback.on_epoch_end(0, logs)
+    assert set(logs) == {f"mgs_trace_{name}" for name in probes}
+    for key, x in probes.items():
+        assert logs[f"mgs_trace_{key}"] == pytest.approx(float(keras_mgs.trace(model, x)), rel=1e-9)
+
+
+def test_a_dict_that_the_model_takes_is_one_probe():
+    model = DictOfInputs()
+    x = {"a": X, "b": X}
+    model(x)
+    callback = MGSMetrics(x, metrics="trace")
+    callback.set_model(model)
+    callback.on_train_begin()
+    logs = {}
+    callback.on_epoch_end(0, logs)
+    assert set(logs) == {"mgs_trace"}
+
+
+def test_named_probes_reach_history_with_every_metric():
+    history = fitted(network(), MGSMetrics({"clean": X[:3], "noisy": X[3:6]}), epochs=2)
+    assert set(history) == {
+        "loss",
+        *(f"mgs_{m}_{p}" for m in ("trace", "log_det", "singular") for p in ("clean", "noisy")),
+    }
+
+
 def test_every_third_epoch_is_measured_and_the_others_repeat_it():
     expected = Expected(X)
     history = fitted(network(), expected, MGSMetrics(X, every=3), epochs=5)

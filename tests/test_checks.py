@@ -58,6 +58,11 @@ def embedding():
     )
 
 
+def foreign(module, name):
+    """An instance of a class that another framework might have."""
+    return type(name, (), {"__module__": module})()
+
+
 def spoiled(value, like=X):
     data = like.copy()
     data[1, 0] = value
@@ -113,6 +118,16 @@ PENALTIES = {
 MODEL = {
     "MGSModel(None)": (lambda: MGSModel(None), TypeError, ("model", "None")),
     "MGSModel(layer)": (lambda: MGSModel(layers.Dense(2)), TypeError, ("model", "Dense")),
+    "MGSModel(a model of PyTorch)": (
+        lambda: MGSModel(foreign("torch.nn", "Module")),
+        TypeError,
+        ("model", "torch.nn.Module", "Keras 3"),
+    ),
+    "MGSModel(a model of Keras 2)": (
+        lambda: MGSModel(foreign("tf_keras.src.engine.training", "Model")),
+        TypeError,
+        ("model", "tf_keras", "Keras 2"),
+    ),
     "MGSModel(class)": (lambda: MGSModel(keras.Model), TypeError, ("model",)),
     "MGSModel(unbuilt)": (lambda: MGSModel(unbuilt()), ValueError, ("model", "built")),
     "MGSModel(unbuilt subclass)": (
@@ -147,6 +162,11 @@ MODEL = {
     "alpha nan": (lambda: MGSModel(network(), alpha=NAN), ValueError, ("alpha", "nan")),
     "alpha word": (lambda: MGSModel(network(), alpha="car"), ValueError, ("alpha", "'car'")),
     "alpha set": (lambda: setattr(MGSModel(network()), "alpha", -1), ValueError, ("alpha", "-1")),
+    "alpha set to a word": (
+        lambda: setattr(MGSModel(network(), alpha=1), "alpha", "auto"),
+        TypeError,
+        ("alpha", "'auto'"),
+    ),
 }
 FIT = {
     "NaN in x": (lambda: fit(spoiled(NAN)), ValueError, ("x", "finite", "(4, 3)", "1 NaN")),
@@ -171,7 +191,22 @@ FIT = {
         ),
         TypeError, ("inputs", "int32"),
     ),
+    "no samples": (lambda: fit(X[:0], Y[:0]), ValueError, ("x", "at least one sample")),
     "fewer labels than samples": (lambda: fit(X, Y[:3]), ValueError, ("y", "3")),
+}  # fmt: skip
+LOOP = {
+    "automatic alpha": (lambda: TracePenalty()(network(), X, 0), ValueError, ("alpha", "'auto'")),
+    "model None": (lambda: TracePenalty(1)(None, X, 0), TypeError, ("model", "None")),
+    "model unbuilt": (lambda: LogDetPenalty(1)(unbuilt(), X, 0), ValueError, ("model", "built")),
+    "x of wrong width": (
+        lambda: TracePenalty(1)(network(), np.ones((4, 5)), 0), ValueError, ("x", "(4, 5)")
+    ),
+    "x ragged": (
+        lambda: TracePenalty(1)(network(), tf.ragged.constant([[1.0], [1.0, 2.0]]), 0),
+        TypeError, ("x", "Ragged"),
+    ),
+    "step a word": (lambda: TracePenalty(1)(network(), X, "1"), TypeError, ("step", "'1'")),
+    "step negative": (lambda: TracePenalty(1)(network(), X, -1), ValueError, ("step", "-1")),
 }  # fmt: skip
 FUNCTIONS = {
     "model None": (lambda: trace(None, X), TypeError, ("model", "None")),
@@ -244,6 +279,19 @@ CALLBACK = {
     "x an endless dataset": (lambda: MGSMetrics(endless), ValueError, ("repeats",)),
     "x of wrong width": (lambda: measured(np.ones((4, 5))), ValueError, ("x", "(4, 5)")),
     "x with NaN": (lambda: measured(spoiled(NAN)), ValueError, ("x", "finite")),
+    "no probe": (lambda: measured({}), ValueError, ("x", "no probe")),
+    "a probe of wrong width": (
+        lambda: measured({"clean": X, "noisy": np.ones((4, 5))}),
+        ValueError, ("x['noisy']", "(4, 5)"),
+    ),
+    "a probe with NaN": (
+        lambda: measured({"clean": X, "noisy": spoiled(NAN)}), ValueError, ("x['noisy']", "finite")
+    ),
+    "a probe that is None": (
+        lambda: measured({"clean": X, "noisy": None}), TypeError, ("x['noisy']", "None")
+    ),
+    "names that are no strings": (lambda: measured({1: X}), TypeError, ("names", "1")),
+    "a generator": (lambda: measured(x for x in X), TypeError, ("x", "generator")),
     "x empty": (lambda: measured(X[:0]), ValueError, ("x", "(0, 3)")),
     "model frozen": (lambda: measured(X, frozen()), ValueError, ("model", "trainable")),
 }  # fmt: skip
@@ -252,6 +300,7 @@ TABLES = {
     "penalties": PENALTIES,
     "MGSModel": MODEL,
     "fit": FIT,
+    "a loop": LOOP,
     "functions": FUNCTIONS,
     "MGSMetrics": CALLBACK,
 }
