@@ -4,6 +4,9 @@ import contextlib
 
 import tensorflow as tf
 
+# For what users call in a tf.function of theirs: its AutoGraph would translate our code too.
+as_written = tf.autograph.experimental.do_not_convert
+
 
 def tape():
     """A tape that answers several questions about one forward pass."""

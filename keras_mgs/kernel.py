@@ -21,6 +21,7 @@ _NUMBERS = 2**26  # that the cotangents of one piece may be
 _COMPILED: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 
+@autodiff.as_written
 def jacobian(model, x, *, training=False, batch_size=None):
     """Jacobian of the raw outputs with respect to the trainable weights.
 
@@ -59,6 +60,7 @@ def jacobian(model, x, *, training=False, batch_size=None):
     return _finite(ops.concatenate(parts)[:n], model, x, training)
 
 
+@autodiff.as_written
 def kernel(model, x, x2=None, *, training=False, batch_size=None):
     """The MGS kernel of a batch, or between two: how far learning one sample moves another.
 
@@ -88,6 +90,7 @@ def kernel(model, x, x2=None, *, training=False, batch_size=None):
     return _finite(_finite(k, model, x, training), model, x if x2 is None else x2, training)
 
 
+@autodiff.as_written
 def trace(model, x, *, training=False, batch_size=None):
     """Trace of the MGS kernel: `tr K = Σ J² = Σ_i λ_i`, summed over samples and outputs.
 
@@ -113,6 +116,7 @@ def trace(model, x, *, training=False, batch_size=None):
     return ops.sum(sample_traces(model, x, training=training, batch_size=batch_size))
 
 
+@autodiff.as_written
 def sample_traces(model, x, *, training=False, batch_size=None):
     """Each sample's share of tr K: `Σ_a ‖J[i, a]‖²`, how far the sample can move its own outputs.
 
@@ -136,6 +140,7 @@ def sample_traces(model, x, *, training=False, batch_size=None):
     return _finite(_traces(model, x, training, batch_size), model, x, training)
 
 
+@autodiff.as_written
 def log_det(model, x, *, epsilon=EPSILON, training=False, batch_size=None):
     """Log determinant of the MGS kernel, kept finite where it is singular.
 
@@ -167,6 +172,7 @@ def log_det(model, x, *, epsilon=EPSILON, training=False, batch_size=None):
     return regularised_log_det(k, epsilon)
 
 
+@autodiff.as_written
 def eigenvalues(model, x, *, training=False, batch_size=None):
     """Eigenvalues of the MGS kernel in ascending order, in float64.
 
@@ -380,7 +386,7 @@ def _warn_of_singular(k, epsilon):
             f"K is numerically singular: {count} of its {len(values)} eigenvalues are at most ε, "
             "which stands in for them in log det(K + ε I). Fewer samples, or a smaller `epsilon`, "
             "may leave fewer such eigenvalues.",
-            stacklevel=3,
+            stacklevel=4,  # past `as_written`
         )
 
 

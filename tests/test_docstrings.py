@@ -7,6 +7,7 @@ import pkgutil
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import keras_mgs
 
@@ -21,7 +22,7 @@ NAMES = [
 
 
 def examples(module):
-    names = {"keras": keras, "np": np, "keras_mgs": keras_mgs}
+    names = {"keras": keras, "np": np, "tf": tf, "keras_mgs": keras_mgs}
     found = doctest.DocTestFinder().find(module, module.__name__, globs=names)
     return [test for test in found if test.examples]
 

@@ -5,11 +5,12 @@ import numpy as np
 import oracles
 import pytest
 import tensorflow as tf
+from fitting import EPSILON, batches, data, fitted, mean_square, network, same_weights
 from keras import layers
 from problems import make, randomise, sequential
 
 import keras_mgs
-from keras_mgs import LogDetPenalty, LossGradientPenalty, TracePenalty
+from keras_mgs import LogDetPenalty, LossGradientPenalty, MGSModel, TracePenalty
 
 pytestmark = [
     pytest.mark.usefixtures("float64"),
@@ -171,6 +172,7 @@ def test_log_det_penalty_equals_the_function():
         TracePenalty(),
         TracePenalty(0.5, "exact", 1, 3),
         TracePenalty(1e-5, "hutchinson", 4, 1),
+        TracePenalty(keras.optimizers.schedules.CosineDecay(0.1, 100)),
         LogDetPenalty(0.1),
         LogDetPenalty(0.5, 1e-3, 2),
         LossGradientPenalty(0.3),
@@ -185,3 +187,83 @@ def test_configuration_round_trip(penalty):
     again = keras.saving.deserialize_keras_object(serialised)
     assert type(again) is type(penalty)
     assert repr(again) == repr(penalty)
+
+
+# A training loop of the user's own
+
+LOOPS = {
+    "hutchinson": TracePenalty(0.01, probes=2, every=3),
+    "exact": TracePenalty(0.01, "exact", every=1),
+    "log_det": LogDetPenalty(0.01, EPSILON, every=2),
+}
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("kind", LOOPS)
+def test_a_training_loop_of_one_s_own_equals_the_plain_one(kind, compiled):
+    penalty, model, optimizer = LOOPS[kind], network(), keras.optimizers.SGD(0.05)
+
+    def train_step(x, y):
+        with tf.GradientTape() as tape:
+            outputs, extra = penalty(model, x, optimizer.iterations)
+            loss = mean_square(y, outputs) + extra
+        optimizer.apply(tape.gradient(loss, model.trainable_weights), model.trainable_weights)
+
+    if compiled:
+        train_step = tf.function(train_step)
+    for x, y in batches(*data(), 2):
+        train_step(x, y)
+    reference = network()
+    oracles.train(
+        reference, mean_square, keras.optimizers.SGD(0.05), batches(*data(), 2), kind, 0.01,
+        penalty.every, getattr(penalty, "probes", 1), EPSILON,
+    )  # fmt: skip
+    same_weights(model, reference)
+
+
+def test_a_train_step_of_one_s_own_equals_that_of_mgs_model():
+    class Mine(keras.Sequential):
+        penalty = TracePenalty(0.01, every=2)
+
+        def train_step(self, data):
+            x, y = data
+            with tf.GradientTape() as tape:
+                outputs, extra = self.penalty(self, x, self.optimizer.iterations)
+                loss = self.compute_loss(x, y, outputs) + extra
+            gradients = tape.gradient(loss, self.trainable_weights)
+            self.optimizer.apply(gradients, self.trainable_weights)
+            return self.compute_metrics(x, y, outputs)
+
+    mine, mgs = (
+        Mine([keras.Input((3,)), *network().layers]),
+        MGSModel(network(), TracePenalty(0.01, every=2)),
+    )
+    fitted(mine, keras.optimizers.SGD(0.05))
+    fitted(mgs, keras.optimizers.SGD(0.05))
+    same_weights(mine, mgs.model)
+
+
+def test_a_loop_of_one_s_own_asks_a_schedule():
+    schedule = keras.optimizers.schedules.PiecewiseConstantDecay([1], [0.5, 0.25])
+    model, x = make("dense, activations")
+    values = [float(TracePenalty(schedule, "exact", every=1)(model, x, step)[1]) for step in (0, 2)]
+    exact = float(keras_mgs.trace(model, x))
+    np.testing.assert_allclose(values, [0.5 * exact, 0.25 * exact], rtol=1e-9)
+
+
+def test_the_forward_pass_of_a_loop_is_that_of_training_unless_told_otherwise():
+    model, x = make("dense, activations")
+    model = keras.Sequential([model, layers.Dropout(0.5, seed=1)])
+    penalty = TracePenalty(1.0, "exact", every=1)
+    outputs, value = penalty(model, x, 0, training=False)
+    np.testing.assert_allclose(outputs, model(x))
+    np.testing.assert_allclose(value, keras_mgs.trace(model, x), rtol=1e-9)
+    assert (penalty(model, x, 0)[0].numpy() == 0).any()
+
+
+def test_autograph_leaves_our_code_alone_in_a_tf_function_of_the_user_s(caplog):
+    """It would warn of what it cannot translate, and there is nothing in it to translate."""
+    model, x = make("dense, activations")
+    penalty = TracePenalty(1.0, "exact", every=2)
+    tf.function(lambda: (penalty(model, x, 0), keras_mgs.trace(model, x)))()
+    assert "AutoGraph" not in caplog.text
