@@ -4,7 +4,7 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from keras_mgs import autodiff, checks, penalties, replicas
+from keras_mgs import autodiff, checks, norms, penalties, replicas
 
 _UNSET = -1.0  # α while "auto" has not chosen it yet
 # Under alpha="auto", how much longer a penalised step's gradient may be than the running mean.
@@ -195,7 +195,7 @@ class MGSModel(keras.Model):
         Its weight is `every` times α. While tr K shoots up in the first epochs, one step can then
         push it so far down that the network never recovers.
         """
-        length = ops.sqrt(penalties.squared_norm(gradients))
+        length = ops.sqrt(norms.squared(gradients))
         mean = ops.cast(self._length, length.dtype)
         allowed = ops.where(mean > 0, ops.minimum(length, _LONGEST * mean), length)
         self._length.assign(ops.where(mean > 0, 0.8 * mean + 0.2 * allowed, length))

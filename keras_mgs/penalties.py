@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from keras_mgs import autodiff, checks, replicas
+from keras_mgs import autodiff, checks, norms, replicas
 from keras_mgs.kernel import EPSILON, as_matrix, every_row, gram, regularised_log_det
 from keras_mgs.outputs import raw_outputs
 from keras_mgs.sites import jacobian_blocks, record
@@ -326,7 +326,7 @@ class LossGradientPenalty(Penalty):
 
     def value(self, run):
         sources = run.weights if self.wrt == "weights" else keras.tree.flatten(run.x)
-        return squared_norm(autodiff.gradient(run.tape, run.loss, sources))
+        return norms.of_products(autodiff.gradient(run.tape, run.loss, sources))
 
     def get_config(self):
         return {**super().get_config(), "wrt": self.wrt}
@@ -336,14 +336,7 @@ def _projection(run, index):
     """`‖∇_θ Σ_ia v[i, a] f[i, a]‖²` for random signs v: tr K in expectation."""
     index = index * replicas.count() + replicas.index()  # each replica draws its own
     signs = autodiff.random_signs(ops.shape(run.f), run.f.dtype, ops.stack([run.seed, index]))
-    return squared_norm(autodiff.gradient(run.tape, run.f, run.weights, signs))
-
-
-def squared_norm(tensors):
-    """`‖tensors‖²`, over all their entries, at least in single precision."""
-    # Half precision is too coarse for sums of squares. `l2_loss` writes no square to memory.
-    dtype = keras.backend.result_type(*(t.dtype for t in tensors), "float32")
-    return 2 * sum(tf.nn.l2_loss(ops.cast(t, dtype)) for t in tensors)
+    return norms.of_products(autodiff.gradient(run.tape, run.f, run.weights, signs))
 
 
 def _call(configured):
