@@ -221,14 +221,20 @@ def measure(model, x, metrics, training, batch_size):
     k = _kernel(model, x, None, training, batch_size, "float64")
     if not bool(tf.reduce_all(tf.math.is_finite(k))):
         return dict.fromkeys((*metrics, "singular"), math.nan)
+    found = _spectrum(k)
+    return {k: v for k, v in found.items() if k in (*metrics, "singular")}
+
+
+@tf.function(autograph=False, reduce_retracing=True)
+def _spectrum(k):
+    """What the eigenvalues of K tell."""
     values = tf.linalg.eigvalsh(k)
     shift = EPSILON * ops.mean(values)
-    found = {
+    return {
         "trace": ops.sum(values),
         "log_det": ops.sum(ops.log(values + shift)),
         "singular": ops.sum(ops.cast(values <= shift, values.dtype)),
     }
-    return {k: v for k, v in found.items() if k in (*metrics, "singular")}
 
 
 def gram(blocks, others):
@@ -272,16 +278,21 @@ def _kernel(model, x, x2, training, batch_size, dtype):
     def joined(i, j):
         """The part of K that belongs to two groups of samples."""
         lines = [
-            ops.concatenate([tiles[(i, a), (j, b)] for b in range(len(columns[j]))], axis=3)
+            _join([tiles[(i, a), (j, b)] for b in range(len(columns[j]))], 3)
             for a in range(len(rows[i]))
         ]
-        return ops.concatenate(lines, axis=1)[:, :q, :, :q]
+        return _join(lines, 1)[:, :q, :, :q]
 
+    if len(tiles) == 1:  # as for any small batch: nothing was padded
+        return as_matrix(next(iter(tiles.values())))
     lines = [
-        ops.concatenate([joined(i, j) for j in range(len(columns))], axis=2)[:, :, :m]
-        for i in range(len(rows))
+        _join([joined(i, j) for j in range(len(columns))], 2)[:, :, :m] for i in range(len(rows))
     ]
-    return as_matrix(ops.concatenate(lines)[:n])
+    return as_matrix(_join(lines, 0)[:n])
+
+
+def _join(parts, axis):
+    return ops.concatenate(parts, axis) if parts[1:] else parts[0]
 
 
 def _indices(pieces):

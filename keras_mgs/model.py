@@ -1,12 +1,14 @@
 """MGSModel: any Keras model, trained with an MGS penalty."""
 
+import math
+
 import keras
 import tensorflow as tf
 from keras import ops
 
 from keras_mgs import autodiff, checks, norms, penalties, replicas
 
-_UNSET = -1.0  # α while "auto" has not chosen it yet
+_UNSET = math.nan  # α while "auto" has not chosen it yet
 # Under alpha="auto", how much longer a penalised step's gradient may be than the running mean.
 _LONGEST = 2.0
 
@@ -34,7 +36,7 @@ class MGSModel(keras.Model):
             when the model is saved. A penalised step whose gradient is over twice as long as they
             have been on average is then shortened to that, so that no single step undoes the
             learning. "log_det" needs a number or a schedule. A callback may set `mgs.alpha`.
-        **kwargs: as for `keras.Model`: `name`, …
+        **kwargs: as for `keras.Model`: `name`, …; `dtype` is that of `model`.
 
     Raises:
         TypeError, ValueError: an argument is none of these.
@@ -53,7 +55,8 @@ class MGSModel(keras.Model):
 
     def __init__(self, model, penalty="trace", alpha=None, **kwargs):
         checks.model(model)
-        super().__init__(**kwargs)
+        # Inputs reach the network as they are; it casts them itself.
+        super().__init__(**{"dtype": model.dtype_policy, "autocast": False, **kwargs})
         self.model = model
         self.penalty = penalties.get(penalty, alpha)
         self._alpha = self.add_weight(
@@ -69,6 +72,10 @@ class MGSModel(keras.Model):
         self._length = self.add_weight(
             name="length", shape=(), dtype="float32", initializer="zeros", trainable=False
         )
+        # The optimizer's own counter misses steps that it skips or accumulates.
+        self._steps = self.add_weight(
+            name="steps", shape=(), dtype="int32", initializer="zeros", trainable=False
+        )
         self._penalty_tracker = _LastMean(name="mgs_penalty")
         self._alpha_tracker = _Reading(self._alpha, name="mgs_alpha")
         self.built = True
@@ -80,7 +87,7 @@ class MGSModel(keras.Model):
         Until the first training step, "auto" and schedules are what was given.
         """
         alpha = float(self._alpha.numpy())
-        return self.penalty.alpha if alpha == _UNSET else alpha
+        return self.penalty.alpha if math.isnan(alpha) else alpha
 
     @alpha.setter
     def alpha(self, value):
@@ -110,7 +117,7 @@ class MGSModel(keras.Model):
         return super().fit(x, y, *args, **kwargs)
 
     def train_step(self, data):
-        step = ops.cast(self.optimizer.iterations, "int32")
+        step = ops.cast(self._steps, "int32")
         self._update_alpha(data, step)
         penalised = ops.equal(step % self.penalty.every, 0)
         if self.penalty.every == 1:
@@ -128,6 +135,8 @@ class MGSModel(keras.Model):
             whole = [g / replicas.count() for g in replicas.total(gradients)]
             gradients = tf.cond(penalised, lambda: self._shorten(whole), lambda: whole)
         self.optimizer.apply_gradients(zip(gradients, self.trainable_weights, strict=True))
+        with _after(gradients):
+            self._steps.assign(step + 1)
         return logs
 
     def _update_alpha(self, data, step):
@@ -136,13 +145,16 @@ class MGSModel(keras.Model):
         if callable(alpha):
             self._alpha.assign(alpha(step))
         elif alpha == "auto":
-            unset, dtype = ops.equal(self._alpha, _UNSET), self._alpha.dtype
+            unset, dtype = ops.isnan(self._alpha), self._alpha.dtype
             zero = ops.zeros((), dtype)
             loss, unit = tf.cond(
                 unset, lambda: self._loss_and_unit(data, step, dtype), lambda: (zero, zero)
             )
             loss, unit = replicas.total([loss, unit])
-            chosen = ops.divide_no_nan(penalties.SHARE * ops.abs(loss), unit)
+            chosen = penalties.SHARE * ops.abs(loss) / unit
+            # A batch without weight, or beyond half precision, tells nothing: the next one may.
+            useful = ops.logical_and(chosen > 0, ops.isfinite(chosen))
+            chosen = ops.where(useful, chosen, _UNSET)
             self._alpha.assign(ops.where(unset, chosen, self._alpha))
 
     def _loss_and_unit(self, data, step, dtype):
@@ -173,13 +185,16 @@ class MGSModel(keras.Model):
             run.loss = self.compute_loss(x, y, run.outputs, sample_weight, training=True)
         with tape:
             value = self.penalty.value(run)
-            penalty = self._alpha * ops.cast(value, self._alpha.dtype)
+            alpha = ops.cast(self._alpha, self._alpha.dtype)
+            alpha = ops.where(ops.isnan(alpha), ops.zeros_like(alpha), alpha)  # none chosen yet
+            penalty = alpha * ops.cast(value, alpha.dtype)
             total = run.loss + ops.cast(self.penalty.every * penalty, run.loss.dtype)
             scaled = self.optimizer.scale_loss(total)
         gradients = autodiff.gradient(tape, scaled, autodiff.values(self.trainable_weights))
         if self.penalty.alpha == "auto" and replicas.count() == 1:
             gradients = self._shorten(gradients)
-        self._penalty_tracker.update_state(penalty * replicas.count())
+        with _after([penalty]):
+            self._penalty_tracker.update_state(penalty * replicas.count())
         return gradients, self._logs(data, run.outputs, run.loss)
 
     def _logs(self, data, outputs, loss):
@@ -195,11 +210,14 @@ class MGSModel(keras.Model):
         Its weight is `every` times α. While tr K shoots up in the first epochs, one step can then
         push it so far down that the network never recovers.
         """
-        length = ops.sqrt(norms.squared(gradients))
+        scale = self.optimizer.scale_loss(1.0)  # before squaring: it may be very large
+        length = ops.sqrt(norms.squared([g / ops.cast(scale, g.dtype) for g in gradients]))
         mean = ops.cast(self._length, length.dtype)
         allowed = ops.where(mean > 0, ops.minimum(length, _LONGEST * mean), length)
-        self._length.assign(ops.where(mean > 0, 0.8 * mean + 0.2 * allowed, length))
-        share = ops.divide_no_nan(allowed, length)
+        known = ops.isfinite(length)  # the optimizer skips a step that overflows
+        following = ops.where(mean > 0, 0.8 * mean + 0.2 * allowed, length)
+        self._length.assign(ops.where(known, following, mean))
+        share = ops.where(known, ops.divide_no_nan(allowed, length), 1.0)
         return [g * ops.cast(share, g.dtype) for g in gradients]
 
     def test_step(self, data):
@@ -232,6 +250,14 @@ class MGSModel(keras.Model):
         if alpha is not None:
             model._alpha.assign(alpha)
         return model
+
+
+def _after(tensors):
+    """What runs in this context waits for `tensors`, which depend on the data.
+
+    Where only reading the data shows that they have ended, all else would run once more.
+    """
+    return tf.control_dependencies(tensors)
 
 
 class _LastMean(keras.metrics.Mean):

@@ -52,7 +52,7 @@ class Penalty(abc.ABC):
     """Base of the penalties: `loss + alpha * value`, on one training step in `every`.
 
     A penalised step weighs the penalty `every` times, so that `alpha` means the same at any
-    `every`. The optimizer's counter decides which steps these are: 0, every, 2·every, …
+    `every`. These are the steps 0, every, 2·every, …
 
     Subclasses define `value`, and `unit` if they allow `alpha="auto"`.
     """

@@ -1,11 +1,13 @@
 """One small network, its data and its `fit`, which the tests of MGSModel share."""
 
+import keras
 import numpy as np
+import oracles
 import tensorflow as tf
 from keras import layers
 from problems import randomise, sequential
 
-from keras_mgs import LogDetPenalty, TracePenalty
+from keras_mgs import LogDetPenalty, MGSModel, TracePenalty
 
 N, BATCH = 12, 4
 EPSILON = 1e-3  # keeps log det K's second derivatives, as large as 1/ε, out of the comparison
@@ -49,3 +51,80 @@ PENALTIES = {
     "exact": lambda every, probes: TracePenalty(0.01, "exact", every=every),
     "log_det": lambda every, probes: LogDetPenalty(0.01, EPSILON, every),
 }
+
+
+def slices(x, y, epochs=1, size=BATCH):
+    """As `batches`, of data in any structure."""
+    n = len(keras.tree.flatten(x)[0])
+    for _ in range(epochs):
+        for i in range(0, n, size):
+            yield keras.tree.map_structure(lambda a, i=i: tf.constant(a[i : i + size]), (x, y))
+
+
+def trains_as_a_plain_loop(
+    build,
+    x,
+    y,
+    loss,
+    plain_loss,
+    kind,
+    optimizer=lambda: keras.optimizers.SGD(0.05),
+    *,
+    plain_build=None,
+    plain_optimizer=None,
+    every=1,
+    epochs=1,
+    compiled=None,
+    tolerance=1e-9,
+    **kwargs,
+):
+    """Fit MGSModel(build()) with `loss`, train build() in a plain eager loop, and compare.
+
+    `plain_loss(y, f)` is the same loss of the raw outputs, one row per sample; `plain_build` and
+    `plain_optimizer` are for the loop, where it needs others of the same effect. Compared are every
+    variable, moving statistics and the counters of random layers included, and `loss` and
+    `mgs_penalty` of History. A loop without the penalty must end elsewhere: else the comparison
+    would not see the penalty. Returns the wrapped model and History.
+    """
+    keras.utils.set_random_seed(0)  # the same seeds in the random layers of every model
+    mgs = MGSModel(build(), PENALTIES[kind](every, 1))
+    mgs.compile(optimizer(), loss, **(compiled or {}))
+    options = {"epochs": epochs, "batch_size": BATCH, "shuffle": False, "verbose": 0, **kwargs}
+    history = mgs.fit(x, y, **options).history
+
+    def loop(kind, alpha, every):
+        keras.utils.set_random_seed(0)
+        model, stepper = (plain_build or build)(), (plain_optimizer or optimizer)()
+        losses, penalties = oracles.train(
+            model,
+            lambda y, f: plain_loss(y, f) + sum(model.losses),
+            stepper,
+            slices(x, y, epochs),
+            kind,
+            alpha,
+            every,
+            epsilon=EPSILON,
+        )
+        stepper.finalize_variable_values(model.trainable_weights)  # the moving average, at the end
+        return model, np.reshape(losses, (epochs, -1)), penalties
+
+    reference, losses, penalties = loop(kind, 0.01, every)
+    for v, w in zip(mgs.model.variables, reference.variables, strict=True):
+        np.testing.assert_allclose(v, w, rtol=tolerance, atol=tolerance, err_msg=v.path)
+    np.testing.assert_allclose(history["loss"], losses.mean(1), rtol=tolerance)
+    epoch = np.arange(0, losses.size, every) // losses.shape[1]  # of each penalised step
+    expected = [np.mean(np.array(penalties)[epoch == e]) for e in range(epochs)]
+    np.testing.assert_allclose(history["mgs_penalty"], expected, rtol=tolerance)
+
+    unpenalised, _, _ = loop("hutchinson", 0.0, losses.size)
+    pairs = zip(reference.trainable_weights, unpenalised.trainable_weights, strict=True)
+    assert max(np.abs(v.numpy() - w.numpy()).max() for v, w in pairs) > 1e3 * tolerance
+    return mgs.model, history
+
+
+def by_plain_loop(pairs, kind="hutchinson", every=2, loss=mean_square, model=None, optimizer=None):
+    """A network that the plain eager loop has trained on `pairs`, its losses and its penalties."""
+    model = model or network()
+    optimizer = optimizer or keras.optimizers.SGD(0.05)
+    run = oracles.train(model, loss, optimizer, pairs, kind, 0.01, every, epsilon=EPSILON)
+    return model, *map(np.array, run)

@@ -35,6 +35,7 @@ def test_automatic_alpha_is_the_share_of_loss_over_trace_and_stays():
 
 def test_automatic_alpha_shortens_a_step_over_twice_as_long_as_the_mean():
     mgs = MGSModel(network())
+    mgs.compile("sgd")
     steps = [[tf.constant([3.0, 0.0]) * k, tf.constant(4.0) * k] for k in (1, 1.5, 9)]
     shortened = [float(mgs._shorten(step)[1]) for step in steps]
     mean = 0.8 * 5 + 0.2 * 7.5  # of the lengths of the first two, which stay as they are
@@ -155,3 +156,15 @@ def test_choosing_alpha_leaves_no_trace_in_the_model():
     fitted(given, keras.optimizers.SGD(0.05), epochs=1)
     for v, w in zip(chosen.model.variables, given.model.variables, strict=True):
         np.testing.assert_allclose(v, w, rtol=1e-9)
+
+
+def test_a_first_batch_that_tells_nothing_leaves_the_choice_to_the_next():
+    """All its weights are zero, so its loss is; α = 0 would be kept for ever."""
+    mgs = MGSModel(network(), TracePenalty("auto", "exact", every=1))
+    mgs.compile(keras.optimizers.SGD(0.05), "mse")
+    weight = np.repeat([0.0, 1.0], [BATCH, N - BATCH])
+    mgs.fit(*data(), sample_weight=weight, batch_size=BATCH, shuffle=False, verbose=0)
+    x, y = list(batches(*data(), 1))[1]
+    f = oracles.flat(network()(x))  # the first step did not move the weights
+    trace = (oracles.jacobian(network(), x) ** 2).sum()
+    np.testing.assert_allclose(mgs.alpha, SHARE * float(mean_square(y, f)) / trace, rtol=1e-9)
