@@ -12,6 +12,17 @@ tree = keras.tree
 
 def model(model):
     """A built Keras model with something to differentiate."""
+    built(model)
+    if not model.trainable_weights:
+        raise ValueError(
+            "Expected `model` to have trainable weights. "
+            f"Received: '{model.name}' with {len(model.weights)} weights, none of them trainable. "
+            "Set `trainable = True` on the layers that MGS shall look at."
+        )
+
+
+def built(model):
+    """A built Keras model."""
     if not isinstance(model, keras.Model):
         kind = type(model)
         raise TypeError(
@@ -25,12 +36,6 @@ def model(model):
             "Expected `model` to be built, so that it has weights. "
             f"Received: the unbuilt {type(model).__name__} '{model.name}'. "
             "Give it an Input, call model.build(input_shape), or call it on a batch."
-        )
-    if not model.trainable_weights:
-        raise ValueError(
-            "Expected `model` to have trainable weights. "
-            f"Received: '{model.name}' with {len(model.weights)} weights, none of them trainable. "
-            "Set `trainable = True` on the layers that MGS shall look at."
         )
 
 
@@ -151,7 +156,7 @@ def training_data(model, loss, x, y, sample_weight):
         lengths[name] = {d.shape[0] if d.shape else None for d in tree.flatten(data)}
     if "x" in arrays:
         fits("x", model, x)
-    if "y" in arrays and _is_keras_loss(loss):
+    if "y" in arrays and _wants_targets_like_outputs(loss):
         _targets(model, y)
     for name, sizes in lengths.items():
         if 0 in sizes:
@@ -164,9 +169,11 @@ def training_data(model, loss, x, y, sample_weight):
         )
 
 
-def _is_keras_loss(loss):
-    """Whether a loss is Keras' own; a user's may take targets of any shape."""
-    return isinstance(loss, str) or type(loss).__module__.startswith("keras.")
+def _wants_targets_like_outputs(loss):
+    """Whether a loss is Keras' own, CTC apart; a user's may take targets of any shape."""
+    name = loss if isinstance(loss, str) else type(loss).__name__
+    own = isinstance(loss, str) or type(loss).__module__.startswith("keras.")
+    return own and name.lower() != "ctc"
 
 
 def _targets(model, y):

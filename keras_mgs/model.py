@@ -54,7 +54,7 @@ class MGSModel(keras.Model):
     """
 
     def __init__(self, model, penalty="trace", alpha=None, **kwargs):
-        checks.model(model)
+        checks.built(model)  # layers may be frozen, and freed again before `fit`
         # Inputs reach the network as they are; it casts them itself.
         super().__init__(**{"dtype": model.dtype_policy, "autocast": False, **kwargs})
         self.model = model
@@ -76,7 +76,14 @@ class MGSModel(keras.Model):
         self._steps = self.add_weight(
             name="steps", shape=(), dtype="int32", initializer="zeros", trainable=False
         )
-        self._penalty_tracker = _LastMean(name="mgs_penalty")
+        self._last = self.add_weight(
+            name="penalty",
+            shape=(),
+            dtype="float32",
+            initializer=keras.initializers.Constant(math.nan),
+            trainable=False,
+        )
+        self._penalty_tracker = _LastMean(self._last, name="mgs_penalty")
         self._alpha_tracker = _Reading(self._alpha, name="mgs_alpha")
         self.built = True
 
@@ -100,6 +107,11 @@ class MGSModel(keras.Model):
         if alpha < 0:
             raise ValueError(f"Expected `alpha` to be at least 0. Received: alpha={value!r}.")
         self._alpha.assign(alpha)
+
+    @property
+    def output_names(self):
+        """The names by which `compile` may give losses and metrics; None if there are none."""
+        return getattr(self.model, "output_names", None)
 
     def call(self, inputs, training=None):
         return self.model(inputs, training=training)
@@ -142,7 +154,9 @@ class MGSModel(keras.Model):
     def _update_alpha(self, data, step):
         """Choose α at the first step if it is "auto"; ask its schedule if it has one."""
         alpha = self.penalty.alpha
-        if callable(alpha):
+        if isinstance(alpha, float):  # weights may have been loaded of a model without one
+            self._alpha.assign(ops.where(ops.isnan(self._alpha), alpha, self._alpha))
+        elif callable(alpha):
             self._alpha.assign(alpha(step))
         elif alpha == "auto":
             unset, dtype = ops.isnan(self._alpha), self._alpha.dtype
@@ -185,8 +199,7 @@ class MGSModel(keras.Model):
             run.loss = self.compute_loss(x, y, run.outputs, sample_weight, training=True)
         with tape:
             value = self.penalty.value(run)
-            alpha = ops.cast(self._alpha, self._alpha.dtype)
-            alpha = ops.where(ops.isnan(alpha), ops.zeros_like(alpha), alpha)  # none chosen yet
+            alpha = ops.where(ops.isnan(self._alpha), 0.0, self._alpha)  # none chosen yet
             penalty = alpha * ops.cast(value, alpha.dtype)
             total = run.loss + ops.cast(self.penalty.every * penalty, run.loss.dtype)
             scaled = self.optimizer.scale_loss(total)
@@ -233,6 +246,8 @@ class MGSModel(keras.Model):
         alpha = self.alpha  # also what "auto" has chosen
         return {
             "name": self.name,
+            "trainable": self.trainable,
+            "dtype": keras.dtype_policies.serialize(self.dtype_policy),
             "model": keras.saving.serialize_keras_object(self.model),
             "penalty": keras.saving.serialize_keras_object(self.penalty),
             "alpha": alpha if isinstance(alpha, float) else None,
@@ -261,18 +276,21 @@ def _after(tensors):
 
 
 class _LastMean(keras.metrics.Mean):
-    """A mean that, in an epoch without an update, is still that of the last epoch that had one."""
+    """A mean that, in an epoch without an update, is still that of the last epoch that had one.
 
-    def __init__(self, **kwargs):
+    `last`, a variable of the model, keeps it when the model is saved.
+    """
+
+    def __init__(self, last, **kwargs):
         super().__init__(**kwargs)
-        self._last = self.add_variable((), keras.initializers.Constant(float("nan")), name="last")
+        self._last = lambda: last  # not one of the metric's own variables
 
-    def reset_state(self):
-        self._last.assign(self.result())
-        super().reset_state()
+    def update_state(self, *args, **kwargs):
+        super().update_state(*args, **kwargs)
+        self._last().assign(super().result())
 
     def result(self):
-        return ops.where(self.count > 0, super().result(), self._last)
+        return ops.where(self.count > 0, super().result(), self._last())
 
 
 class _Reading(keras.metrics.Metric):

@@ -5,7 +5,7 @@ import keras
 if int(keras.__version__.split(".")[0]) < 3:
     raise ImportError(
         f"keras_mgs needs Keras 3. Received: Keras {keras.__version__}. "
-        "Install keras>=3.8, and unset TF_USE_LEGACY_KERAS."
+        "Install keras>=3.10, and unset TF_USE_LEGACY_KERAS."
     )
 if keras.backend.backend() != "tensorflow":
     raise ImportError(

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import oracles
+import pytest
 import tensorflow as tf
 from keras import layers
 from problems import randomise, sequential
@@ -10,6 +11,13 @@ from problems import randomise, sequential
 from keras_mgs import LogDetPenalty, MGSModel, TracePenalty
 
 N, BATCH = 12, 4
+
+
+def slow(*arguments):
+    """A case of a table whose other cases stand for it in the default run."""
+    return pytest.param(*arguments, marks=pytest.mark.slow)
+
+
 EPSILON = 1e-3  # keeps log det K's second derivatives, as large as 1/ε, out of the comparison
 
 

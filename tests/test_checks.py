@@ -135,12 +135,6 @@ MODEL = {
         ValueError,
         ("model", "built"),
     ),
-    "MGSModel(frozen)": (lambda: MGSModel(frozen()), ValueError, ("model", "trainable")),
-    "MGSModel(without weights)": (
-        lambda: MGSModel(without_weights()),
-        ValueError,
-        ("model", "trainable"),
-    ),
     "MGSModel(integers)": (
         lambda: fit(model=integers(), y=Y[:, 0]),
         TypeError,
@@ -190,6 +184,10 @@ FIT = {
             np.ones((4, 3), "int32"), Y, embedding(), penalty=LossGradientPenalty(1.0, "inputs")
         ),
         TypeError, ("inputs", "int32"),
+    ),
+    "frozen model": (lambda: fit(model=frozen()), ValueError, ("model", "trainable")),
+    "model without weights": (
+        lambda: fit(model=without_weights(), y=X), ValueError, ("model", "trainable")
     ),
     "no samples": (lambda: fit(X[:0], Y[:0]), ValueError, ("x", "at least one sample")),
     "fewer labels than samples": (lambda: fit(X, Y[:3]), ValueError, ("y", "3")),

@@ -75,6 +75,8 @@ class Shape(NamedTuple):
         """
         if self.positions == self.groups == 1:
             return "outer product"
+        if self.positions is None:  # of a batch of unknown size, taken as one sample
+            return "rows"
         pair = (1 if self.one_hot else self.k) + self.c
         return "gram" if self.positions * pair < self.k * self.c else "rows"
 

@@ -15,6 +15,7 @@ from fitting import (
     network,
     same_weights,
     slices,
+    slow,
     trains_as_a_plain_loop,
 )
 from keras import activations, layers, losses, ops, optimizers
@@ -56,7 +57,10 @@ OPTIMIZERS = {
 EAGER = {"ScheduleFreeAdamW"}
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+USUAL = {"SGD", "SGD, momentum", "Adam", "AdamW", "RMSprop"}
+
+
+@pytest.mark.parametrize("name", [name if name in USUAL else slow(name) for name in OPTIMIZERS])
 def test_an_optimizer_steps_as_in_a_plain_loop(name):
     make = getattr(optimizers, name.split(",")[0])
     trains_as_a_plain_loop(
@@ -248,6 +252,13 @@ LOSSES = {
     "Tversky": [("sigmoid", ONE_OF_TWO, {"alpha": 0.3, "beta": 0.7})],
     "Circle": [("unit length", LABELS, {})],
 }
+COMMON = {
+    "BinaryCrossentropy",
+    "SparseCategoricalCrossentropy",
+    "MeanSquaredError",
+    "Huber",
+    "Hinge",
+}
 SEQUENCES = {"CTC"}  # tested below: its outputs and targets are sequences
 
 
@@ -258,7 +269,9 @@ def test_every_loss_of_keras_is_tested():
 @pytest.mark.parametrize(
     ("name", "end", "y", "options"),
     [
-        pytest.param(name, *case, id=f"{name}, {case[0]}")
+        pytest.param(
+            name, *case, id=f"{name}, {case[0]}", marks=[] if name in COMMON else pytest.mark.slow
+        )
         for name in LOSSES
         if hasattr(losses, name)  # some only newer versions have
         for case in LOSSES[name]

@@ -355,7 +355,7 @@ def test_test_on_batch_evaluate_and_predict_are_those_of_the_plain_model():
     for source in ("arrays", "data frames", "dataset", "PyDataset"):
         given = SOURCES[source](x, y)
         expected = plain.evaluate(**given, verbose=0)
-        assert mgs.evaluate(**given, verbose=0) == pytest.approx(expected, rel=1e-9)
+        np.testing.assert_allclose(mgs.evaluate(**given, verbose=0), expected, rtol=1e-9)
     for inputs in (x, tf.constant(x), as_dataset(x)["x"], Batches(x), pd.DataFrame(x)):
         expected = plain.predict(inputs, batch_size=None, verbose=0)
         np.testing.assert_allclose(mgs.predict(inputs, verbose=0), expected, rtol=1e-9)

@@ -9,7 +9,17 @@ import numpy as np
 import oracles
 import pytest
 import tensorflow as tf
-from fitting import BATCH, EPSILON, PENALTIES, batches, data, mean_square, network, same_weights
+from fitting import (
+    BATCH,
+    EPSILON,
+    PENALTIES,
+    batches,
+    data,
+    mean_square,
+    network,
+    same_weights,
+    slow,
+)
 from keras import layers
 from problems import randomise, sequential
 
@@ -158,7 +168,7 @@ def test_nothing_is_traced_again_when_numbers_change(penalty):
         np.testing.assert_allclose(again[name], values, rtol=1e-9, err_msg=name)
 
 
-@pytest.mark.parametrize("n", [3 * BATCH, 3 * BATCH - 2, BATCH - 1])
+@pytest.mark.parametrize("n", [3 * BATCH - 2, slow(3 * BATCH), slow(BATCH - 1)])
 @pytest.mark.parametrize("kind", ["hutchinson", "exact", "log_det"])
 def test_a_smaller_last_batch_of_images_is_trained_as_in_a_plain_loop(kind, n):
     """Of unknown size, where batch statistics couple the samples."""
