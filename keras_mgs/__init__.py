@@ -1,6 +1,9 @@
 """Model Gradient Similarity for Keras 3: a monitor and a regulariser."""
 
 from keras_mgs import requirements  # noqa: F401  (first: it says what is missing)
+
+# isort: split
+from keras_mgs import plot
 from keras_mgs.callbacks import MGSMetrics
 from keras_mgs.explain import explain
 from keras_mgs.kernel import eigenvalues, jacobian, kernel, log_det, sample_traces, trace
@@ -19,6 +22,7 @@ __all__ = [
     "jacobian",
     "kernel",
     "log_det",
+    "plot",
     "sample_traces",
     "trace",
 ]

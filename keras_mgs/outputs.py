@@ -3,6 +3,8 @@
 import warnings
 
 import keras
+import numpy as np
+import tensorflow as tf
 from keras import ops
 
 _NORMALISING = {"Softmax", "Sigmoid", "LogSoftmax"}
@@ -45,6 +47,25 @@ def raw_outputs(outputs):
         parts.append(ops.reshape(f, (-1, per_sample)))
     dtype = keras.backend.result_type(*(p.dtype for p in parts))
     return ops.concatenate([ops.cast(p, dtype) for p in parts], axis=1) if parts[1:] else parts[0]
+
+
+def predict(model, x, batch_size):
+    """The raw outputs of all samples, an array (n, q), `batch_size` at a time."""
+    # As a graph, whose history shows a softmax or sigmoid however it is spelled.
+    run = tf.function(
+        lambda x: raw_outputs(model(x, training=False)), autograph=False, reduce_retracing=True
+    )
+    n = keras.tree.flatten(x)[0].shape[0]
+    pieces = [
+        keras.tree.map_structure(lambda leaf: tf.convert_to_tensor(leaf[i : i + batch_size]), x)  # noqa: B023
+        for i in range(0, n, batch_size)
+    ]
+    return np.concatenate([run(piece).numpy() for piece in pieces])
+
+
+def classes(f):
+    """The class that raw outputs (n, q) stand for: the largest, or the sign of the only one."""
+    return (f[:, 0] > 0).astype("int64") if f.shape[1] == 1 else f.argmax(axis=1)
 
 
 def _logits(y):
