@@ -33,9 +33,9 @@ _MEASURED = {  # what MGSMetrics and MGSModel record
     "mgs_alpha": "α (penalty/metric)",
 }
 _SHARES = ("acc", "auc", "precision", "recall", "f1", "iou")
+_SETTINGS = ("epoch", "run", "seconds", "learning_rate", "lr")
 # Neither a score nor a loss nor a metric of K.
-_ASIDE = ("epoch", "run", "seconds", "learning_rate", "lr", "mgs_singular", "mgs_penalty")
-_ASIDE += ("mgs_alpha",)
+_ASIDE = (*_SETTINGS, "mgs_singular", "mgs_penalty", "mgs_alpha")
 _GRID = 300  # points along each side of a decision boundary
 _BATCH = 4096  # of them at a time
 
@@ -63,8 +63,8 @@ def history(history, ax=None):
 
     >>> run = {"accuracy": [0.5, 0.9], "mgs_trace": [40.0, 300.0], "mgs_log_det": [-9.0, 5.0]}
     >>> axis = keras_mgs.plot.history(run)
-    >>> [panel.get_ylabel() for panel in axis.figure.axes]
-    ['accuracy (share)', 'tr K (output²/weight²)', 'log det K (natural log)']
+    >>> [panel.lines[0].get_ydata().tolist() for panel in axis.figure.axes]
+    [[0.5, 0.9], [40.0, 300.0], [-9.0, 5.0]]
 
     Reference: Szolnoky et al., NeurIPS 2022, figures 2 (bottom) and 3.
     """
@@ -87,7 +87,7 @@ def history(history, ax=None):
         lines = quantities[name]
         for i, (line, values) in enumerate(lines.items()):
             _draw_line(panel, epochs, values, i, label=line)
-        panel.set_ylabel(_label(name).replace(" (", "\n("))  # a panel is not high
+        panel.set_ylabel(_label(name).replace(" (", "\n("), fontsize="small")  # panels are low
         _epochs(panel)
         if name == "mgs_trace":
             panel.set_yscale("log", nonpositive="mask")
@@ -151,7 +151,6 @@ def kernel(k, y=None, ax=None):
     known = np.ma.masked_invalid(k)
     low, high = np.percentile(known.compressed(), (1, 99)) if known.count() else (0, 1)
     image = axis.imshow(known, cmap="viridis", vmin=low, vmax=high)
-    image.cmap.set_bad("white")
     axis.set(xlabel=label.replace("row", "column") if y is None else label, ylabel=label)
     if edges is not None:
         centres = (edges[1:] + edges[:-1]) / 2
@@ -340,11 +339,13 @@ def compare(histories, key="mgs_trace", ax=None):
     Reference: Szolnoky et al., NeurIPS 2022, figures 2 (bottom), 3, A.2 and A.3.
     """
     _require_matplotlib()
-    if not hasattr(histories, "items") or hasattr(histories, "columns") or not len(histories):
+    if not hasattr(histories, "items") or hasattr(histories, "columns"):
         raise TypeError(
-            "Expected `histories` to be a dict of at least one training by its name. "
-            f"Received: {type(histories).__name__}{' without any' * (histories == {})}."
+            "Expected `histories` to be a dict of trainings by their names. "
+            f"Received: {type(histories).__name__}."
         )
+    if not len(histories):
+        raise ValueError("Expected `histories` to hold at least one training. Received: none.")
     curves = {}
     for name, runs in histories.items():
         runs = runs if isinstance(runs, list | tuple) else [runs]
@@ -356,7 +357,7 @@ def compare(histories, key="mgs_trace", ax=None):
             low, high = runs.min(axis=0), runs.max(axis=0)
             axis.fill_between(epochs, low, high, color=line.get_color(), alpha=0.2, lw=0)
     quantity, which = _parts(key)
-    which = f"{which} " if quantity not in _MEASURED and quantity not in _ASIDE else ""
+    which = f"{which} " if quantity not in (*_MEASURED, *_SETTINGS) else ""
     axis.set_ylabel(which + _label(quantity))
     _epochs(axis)
     if quantity == "mgs_trace":
@@ -484,10 +485,10 @@ def _label(quantity):
     if quantity in _MEASURED:
         return _MEASURED[quantity]
     name = quantity.replace("_", " ")
-    if quantity in _ASIDE:
+    if quantity in _SETTINGS:
         return name if quantity == "seconds" else f"{name} (number)"
     share = any(word in quantity.lower() for word in _SHARES)
-    return f"{name} ({'share' if share else 'mean per sample'})"
+    return f"{name} ({'share' if share else 'per sample'})"
 
 
 def _classes(y, n, q):
@@ -507,12 +508,12 @@ def _classes(y, n, q):
 
 
 def _tints(colours):
-    """The colours mixed with grey, each lighter than the next."""
+    """Pale colours of these hues, each lighter than the next."""
     from matplotlib.colors import to_rgb
 
     rgb = np.array([to_rgb(colour) for colour in colours])
     lightness = rgb @ (0.299, 0.587, 0.114)
-    wanted = np.linspace(0.9, 0.7, len(colours))
+    wanted = np.linspace(0.92, max(0.7, 0.99 - 0.07 * len(colours)), len(colours))
     return np.clip(wanted[:, None] + 0.3 * (rgb - lightness[:, None]), 0, 1)
 
 

@@ -5,12 +5,14 @@ import importlib
 import pkgutil
 
 import keras
+import matplotlib
 import numpy as np
 import pytest
 import tensorflow as tf
 
 import keras_mgs
 
+matplotlib.use("agg")  # pictures of examples are not to be seen
 NAMES = [
     "keras_mgs",
     *(
