@@ -1,12 +1,9 @@
 """The main job: one network trained by several methods, side by side."""
 
-import tempfile
-from pathlib import Path
-
 import joblib
 import pandas as pd
 
-from keras_mgs.experiments import datasets, figures
+from keras_mgs.experiments import datasets, figures, folders
 from keras_mgs.experiments.methods import METHODS
 from keras_mgs.experiments.training import score_name, train
 
@@ -53,12 +50,7 @@ def compare(
         FileExistsError: `out` is a file, or a folder with something in it.
         ValueError, FileNotFoundError, ImportError: as `datasets.load`.
     """
-    out = Path(out)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise FileExistsError(
-            "Expected `out` to be a folder that is new or empty. "
-            f"Received: out={str(out)!r}, which exists. Choose another, or remove it."
-        )
+    folders.check_new("out", out)
     samples = [
         datasets.load(
             data,
@@ -70,8 +62,7 @@ def compare(
         for run in range(runs)
     ]
     score = score_name(samples[0])
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as folder:
+    with folders.whole(out) as folder:
         tasks = [(run, method) for run in range(runs) for method in methods]
         options = {"epochs": epochs, "batch_size": batch_size}
         trainings = joblib.Parallel(n_jobs=jobs, return_as="generator")(
@@ -87,12 +78,9 @@ def compare(
             report(f"{METHODS[method].label}, run {run + 1} of {runs}: {final:.1f}")
         curves = pd.concat(curves, ignore_index=True)
         result = table(curves, score)
-        done = Path(folder) / "done"
-        done.mkdir()
-        curves.to_csv(done / "curves.csv", index=False)
-        result.to_csv(done / "table.csv", index=False)
-        figures.curves(curves, score).savefig(done / "compare.png", dpi=150)
-        done.replace(out)
+        curves.to_csv(folder / "curves.csv", index=False)
+        result.to_csv(folder / "table.csv", index=False)
+        figures.curves(curves, score).savefig(folder / "compare.png", dpi=150)
     return result
 
 

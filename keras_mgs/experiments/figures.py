@@ -1,10 +1,13 @@
-"""Figures of the experiments."""
+"""Figures of the experiments, of several axes of `keras_mgs.plot`, and of single samples."""
 
+import numpy as np
 from matplotlib.figure import Figure
 
+from keras_mgs import plot
 from keras_mgs.experiments.methods import METHODS
 
 _SCORES = {"accuracy": "test accuracy (%)", "mse": "test error (pixels²)"}
+_COLUMNS = 8  # of images
 
 
 def curves(curves, score):
@@ -17,21 +20,71 @@ def curves(curves, score):
     Returns:
         A `matplotlib.figure.Figure`.
     """
+    histories = {
+        METHODS[method].label: [run for _, run in runs.groupby("run")]
+        for method, runs in curves.groupby("method", sort=False)
+    }
     figure = Figure(figsize=(11, 3.6), layout="constrained")
-    panels = [("test", _SCORES[score]), ("mgs_trace", "tr K"), ("mgs_log_det", "log det K")]
-    for axis, (column, title) in zip(figure.subplots(1, 3), panels, strict=True):
-        for name, rows in curves.groupby("method", sort=False):
-            method = METHODS[name]
-            epochs = rows.groupby("epoch")[column]
-            mean = epochs.mean()
-            axis.plot(mean.index, mean, color=method.colour, label=method.label)
-            axis.fill_between(
-                mean.index, epochs.min(), epochs.max(), color=method.colour, alpha=0.2, lw=0
-            )
-        axis.set(title=title, xlabel="epoch")
-        if column == "mgs_trace" or (column == "test" and score == "mse"):
-            axis.set_yscale("log")
-        axis.spines[["top", "right"]].set_visible(False)
-    handles, labels = axis.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
+    axes = figure.subplots(1, 3)
+    for axis, key in zip(axes, ("test", "mgs_trace", "mgs_log_det"), strict=True):
+        plot.compare(histories, key, ax=axis)
+        legend = axis.get_legend()
+        legend.remove()  # one for all three
+    axes[0].set_ylabel(_SCORES[score])
+    if score == "mse":
+        axes[0].set_yscale("log")
+    figure.legend(
+        legend.legend_handles,
+        histories,
+        loc="outside lower center",
+        ncols=len(histories),
+        frameon=False,
+        handlelength=3.2,
+    )
     return figure
+
+
+def suspects(x, scores):
+    """Samples with what is said of them: images as images, other data as bars of their traces.
+
+    Args:
+        x: all samples; images are (n, h, w) or (n, h, w, channels).
+        scores: rows of `score.score`, those to be drawn, in order.
+
+    Returns:
+        A `matplotlib.figure.Figure`.
+    """
+    words = [_words(row) for row in scores.to_dict("records")]
+    if not _are_images(x):
+        figure = Figure(figsize=(7, 1 + 0.28 * len(scores)), layout="constrained")
+        axis = figure.subplots()
+        axis.barh(words, scores["trace"], color="#0072B2")
+        axis.invert_yaxis()
+        axis.margins(y=0.02)
+        axis.set(xlabel="trace of the sample (output²/weight²)", ylabel="sample (number)")
+        axis.spines[["top", "right"]].set_visible(False)
+        return figure
+    columns = min(_COLUMNS, len(scores))
+    rows = -(-len(scores) // columns)
+    figure = Figure(figsize=(max(1.5 * columns, 4.5), 0.2 + 2.0 * rows), layout="constrained")
+    low, high = float(x.min()), float(x.max())
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axis in axes:
+        axis.set_axis_off()
+    for axis, (_, row), text in zip(axes, scores.iterrows(), words, strict=False):
+        image = (np.asarray(x[int(row["index"])], "float64") - low) / (high - low or 1)
+        axis.imshow(image, cmap="gray", vmin=0, vmax=1)  # a single channel is let through too
+        axis.set_title(f"{text}\n{row['share']:.2%} of tr K".replace(": ", "\n"), fontsize=9)
+    return figure
+
+
+def _words(row):
+    """One sample in words."""
+    words = [f"label {row['label']}"] if "label" in row else []
+    words += [f"predicted {row['predicted']}"] if "predicted" in row else []
+    return ": ".join([f"#{row['index']}", ", ".join(words)] if words else [f"#{row['index']}"])
+
+
+def _are_images(x):
+    """Whether arrays are large enough in two directions, and in colours if there is a third."""
+    return x.ndim in (3, 4) and min(x.shape[1:3]) >= 4 and x.shape[3:] in ((), (1,), (3,), (4,))

@@ -18,13 +18,11 @@ class Method:
 
     Attributes:
         label: its name for people.
-        colour: its colour in every figure (Okabe and Ito's palette).
         options: what the network is built with.
         wrap: what is done to the network then.
     """
 
     label: str
-    colour: str
     options: dict = dataclasses.field(default_factory=dict)
     wrap: Callable = lambda network: network
 
@@ -39,9 +37,9 @@ def _loss_gradient(network):
 
 
 METHODS = {
-    "unregularised": Method("unregularised", "#666666"),
-    "weight_decay": Method("weight decay", "#56B4E9", {"weight_decay": WEIGHT_DECAY}),
-    "dropout": Method("dropout", "#E69F00", {"dropout": DROPOUT}),
-    "loss_gradient": Method("loss gradient", "#009E73", wrap=_loss_gradient),
-    "mgs": Method("MGS (tr K)", "#D55E00", wrap=keras_mgs.MGSModel),
+    "unregularised": Method("unregularised"),
+    "weight_decay": Method("weight decay", {"weight_decay": WEIGHT_DECAY}),
+    "dropout": Method("dropout", {"dropout": DROPOUT}),
+    "loss_gradient": Method("loss gradient", wrap=_loss_gradient),
+    "mgs": Method("MGS (tr K)", wrap=keras_mgs.MGSModel),
 }

@@ -2,6 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from keras_mgs.experiments import figures
 from keras_mgs.experiments.compare import compare, table
 from keras_mgs.experiments.methods import METHODS
 
@@ -107,5 +108,21 @@ def test_the_table_is_the_mean_of_the_last_five_then_over_runs():
     assert table(pd.DataFrame(rows), "mse").iloc[0]["best_mse"] == 5
 
 
-def test_every_method_has_a_colour_of_its_own():
-    assert len({m.colour for m in METHODS.values()}) == len(METHODS)
+def test_the_figure_has_a_line_for_each_method_and_one_legend_below():
+    rows = [
+        {"method": method, "run": run, "epoch": epoch, "test": 10.0 * run + epoch}
+        for method in ("mgs", "dropout")
+        for run in (0, 1)
+        for epoch in (1, 2)
+    ]
+    curves = pd.DataFrame(rows).assign(mgs_trace=3.0, mgs_log_det=-1.0)
+    figure = figures.curves(curves, "mse")
+    figure.draw_without_rendering()
+    for axis in figure.axes:
+        assert [line.get_label() for line in axis.lines] == ["MGS (tr K)", "dropout"]
+        assert "(" in axis.get_ylabel() and axis.get_xlabel() == "epoch"
+        assert axis.get_legend() is None
+    assert figure.axes[0].lines[0].get_ydata().tolist() == [6.0, 7.0]
+    assert [axis.get_yscale() for axis in figure.axes] == ["log", "log", "linear"]
+    (legend,) = figure.legends
+    assert not any(legend.get_window_extent().overlaps(axis.bbox) for axis in figure.axes)
