@@ -1,6 +1,7 @@
 """The command line: `python -m keras_mgs …`, also `keras-mgs …`."""
 
 import argparse
+import contextlib
 import datetime
 import os
 import sys
@@ -54,11 +55,42 @@ def _parser():
     add("--jobs", type=int, default=2, help="processes that train at the same time")
     add("--seed", type=int, default=0, help="seed of the first run")
     add("--out", help="a new folder for the results (default: results/compare-DATE-TIME)")
+    score = commands.add_parser(
+        "score",
+        help="each sample's share of tr K, to find mislabelled or adversarial samples",
+        description="Write each sample's share of tr K under a model that is there already, and a "
+        "picture of the highest.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    score.set_defaults(command=_score)
+    add = score.add_argument
+    add("model", metavar="MODEL.keras", help="a Keras model, or an MGSModel")
+    add("data", metavar="DATA.npz", help="x and, if you like, y; or x_train and y_train")
+    add("--output", metavar="FOLDER", help="a new folder (default: results/score-DATE-TIME)")
+    add("--top", type=int, default=16, metavar="N", help="samples in the picture and the table")
+    add("--batch-size", type=int, default=32, help="samples computed at a time")
+    add("--no-scaling", action="store_true", help="leave images of uint8 as 0 to 255")
     return parser
 
 
-def _compare(options):
+@contextlib.contextmanager
+def _experiments():
+    """Imports of the extra `experiments`."""
     try:
+        yield
+    except ImportError as error:
+        raise ImportError(
+            f"The command line needs the extra `experiments`. Received: {error}. "
+            'Install it: pip install "keras_mgs[experiments]"'
+        ) from error
+
+
+def _new_folder(command):
+    return f"results/{command}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
+
+
+def _compare(options):
+    with _experiments():
         from rich.console import Console
         from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
         from rich.table import Table
@@ -66,11 +98,6 @@ def _compare(options):
         from keras_mgs.experiments import compare as job
         from keras_mgs.experiments.methods import METHODS
         from keras_mgs.experiments.networks import NETWORKS
-    except ImportError as error:
-        raise ImportError(
-            f"The command line needs the extra `experiments`. Received: {error}. "
-            'Install it: pip install "keras_mgs[experiments]"'
-        ) from error
     from keras_mgs import checks
 
     methods = tuple(dict.fromkeys(options.methods or METHODS))
@@ -79,8 +106,7 @@ def _compare(options):
         checks.choice("--methods", method, tuple(METHODS))
     for name in ("epochs", "runs", "batch_size", "jobs"):
         checks.count(f"--{name.replace('_', '-')}", getattr(options, name))
-    now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-    out = options.out or f"results/compare-{now}"
+    out = options.out or _new_folder("compare")
 
     if options.jobs > 1:  # or the processes fight for the cores
         os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
@@ -126,6 +152,33 @@ def _compare(options):
         )
     console.print(table)
     console.print(f"Written to {out}: table.csv, curves.csv, compare.png")
+
+
+def _score(options):
+    with _experiments():
+        from rich.console import Console
+        from rich.table import Table
+
+        from keras_mgs.experiments import score as job
+
+    out = options.output or _new_folder("score")
+    scores = job.score(
+        options.model,
+        options.data,
+        output=out,
+        top=options.top,
+        batch_size=options.batch_size,
+        scaling=not options.no_scaling,
+    )
+    table = Table(title=f"the highest of {len(scores)} samples")
+    for heading in scores.columns:
+        table.add_column(heading, justify="right")
+    for row in scores.nsmallest(options.top, "rank").to_dict("records"):
+        row["trace"], row["share"] = f"{row['trace']:.4g}", f"{row['share']:.2%}"
+        table.add_row(*map(str, row.values()))
+    console = Console()
+    console.print(table)
+    console.print(f"Written to {out}: scores.csv, suspects.png")
 
 
 if __name__ == "__main__":

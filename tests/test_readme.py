@@ -3,10 +3,14 @@
 import re
 from pathlib import Path
 
+import matplotlib
 import pytest
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 EXAMPLES = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+
+
+matplotlib.use("agg")  # pictures of examples are not to be seen
 
 
 @pytest.mark.parametrize("number", range(len(EXAMPLES)))

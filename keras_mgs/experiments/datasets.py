@@ -8,7 +8,7 @@ import numbers
 import os
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +110,7 @@ def load(
         y_train = resample_labels(y_train, label_noise, raw.outputs, noise)
     else:
         y_train = add_target_noise(y_train, label_noise, noise)
-    return Dataset(raw.name, raw.task, _scale(x_train), y_train, _scale(x_test), y_test)
+    return Dataset(raw.name, raw.task, scale(x_train), y_train, scale(x_test), y_test)
 
 
 def motion_blur(
@@ -229,7 +229,7 @@ def _read(data: str | os.PathLike[str], rng: np.random.Generator) -> Dataset:
         return _classification("mnist", _download_mnist())
     if data == "mnist_corrupted":
         return _classification("mnist_corrupted", _download_mnist_corrupted())
-    arrays = _read_npz(data)
+    arrays = _read_named_npz(data)
     name = Path(data).stem
     if set(_IMAGES) <= arrays.keys():
         return _classification(name, arrays)
@@ -274,17 +274,18 @@ def _download_mnist_corrupted() -> dict[str, np.ndarray]:
 
 def _download_error(name: str, error: Exception) -> FileNotFoundError:
     return FileNotFoundError(
-        f"The data '{name}' must be downloaded, and that failed. Received: {_one_line(error)}. "
+        f"The data '{name}' must be downloaded, and that failed. Received: {one_line(error)}. "
         "Check the network, or give the data as a file: `--data FILE.npz`."
     )
 
 
-def _one_line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
+    """What an error says, for the middle of a sentence."""
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _read_npz(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-    """The arrays of one of the two layouts."""
+def _read_named_npz(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+    """The arrays of one of the two layouts, of a file that may be a misspelt name."""
     if not os.path.exists(path):
         # A bare word is a misspelt name; anything else was meant as a path.
         bare = not Path(path).suffix and os.fspath(path) == Path(path).name
@@ -292,27 +293,47 @@ def _read_npz(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
             f"`data` must be one of {', '.join(map(repr, NAMES))}, or the path of an existing .npz "
             f"file. Received: data={os.fspath(path)!r}. Check the spelling."
         )
+    return read_npz(path, ((_IMAGES, ()), (_KEYPOINTS, ("split",))))
+
+
+def read_npz(
+    path: str | os.PathLike[str], layouts: Sequence[tuple[tuple[str, ...], tuple[str, ...]]]
+) -> dict[str, np.ndarray]:
+    """The arrays of the first layout that a file has.
+
+    Args:
+        path: an existing .npz.
+        layouts: names that a file must have, and names that it may have besides.
+
+    Returns:
+        Those arrays, by name.
+
+    Raises:
+        ValueError: not a whole .npz of plain arrays, or of no such layout.
+    """
     try:
         if not zipfile.is_zipfile(path):
             raise ValueError("not an .npz archive, or a truncated one")
         with np.load(path, allow_pickle=False) as file:
             found = sorted(file.files)
-            if set(_IMAGES) <= set(found):
-                return {key: np.asarray(file[key]) for key in _IMAGES}
-            if set(_KEYPOINTS) <= set(found):
-                return {
-                    key: np.asarray(file[key]) for key in (*_KEYPOINTS, "split") if key in found
-                }
+            for required, optional in layouts:
+                if set(required) <= set(found):
+                    names = [*required, *(key for key in optional if key in found)]
+                    return {key: np.asarray(file[key]) for key in names}
     # RuntimeError: an encrypted member, or one of an unknown compression.
     except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(
             "`data` must be a whole .npz file of plain arrays, without pickled objects. "
-            f"Received: data={os.fspath(path)!r} ({_one_line(error)}). "
+            f"Received: data={os.fspath(path)!r} ({one_line(error)}). "
             "Write it with `numpy.savez_compressed`."
         ) from error
+    words = [
+        ", ".join(required) + f" and optionally {', '.join(optional)}" * bool(optional)
+        for required, optional in layouts
+    ]
     raise ValueError(
-        f"`data` must hold the arrays {', '.join(_IMAGES)}, or {', '.join(_KEYPOINTS)} and "
-        f"optionally split. Received: data={os.fspath(path)!r} with {found}. "
+        f"`data` must hold the arrays {', or '.join(words)}. "
+        f"Received: data={os.fspath(path)!r} with {found}. "
         "Rename or add the missing ones."
     )
 
@@ -407,9 +428,9 @@ def _classification(name: str, arrays: Mapping[str, np.ndarray]) -> Dataset:
             "x_train and x_test must hold images of one shape. "
             f"Received: {x_train.shape[1:]} and {x_test.shape[1:]}. Crop or resize one of them."
         )
-    y_train, y_test = _labels("y_train", arrays), _labels("y_test", arrays)
-    _check_lengths("x_train", x_train, "y_train", y_train)
-    _check_lengths("x_test", x_test, "y_test", y_test)
+    y_train, y_test = labels("y_train", arrays), labels("y_test", arrays)
+    check_lengths("x_train", x_train, "y_train", y_train)
+    check_lengths("x_test", x_test, "y_test", y_test)
     unseen = np.setdiff1d(y_test, y_train)
     if unseen.size:
         raise ValueError(
@@ -434,7 +455,7 @@ def _regression(name: str, arrays: Mapping[str, np.ndarray], rng: np.random.Gene
             "class labels as y_train and y_test."
         )
     y = _as_float32("y", y)
-    _check_lengths("x", x, "y", y)
+    check_lengths("x", x, "y", y)
     if "split" in arrays:
         split = arrays["split"]
         good = split.shape == (len(x),) and split.dtype.kind in "iu" and np.isin(split, [0, 1, 2])
@@ -478,7 +499,7 @@ def _images(key: str, arrays: Mapping[str, np.ndarray], channels: bool = True) -
     return x[..., None] if x.ndim == 3 else x
 
 
-def _labels(key: str, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+def labels(key: str, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
     """Class labels int32 (n,)."""
     y = arrays[key]
     if y.ndim not in (1, 2) or y.shape[1:] not in ((), (1,)):
@@ -515,7 +536,8 @@ def _finite(array: np.ndarray) -> bool:
     return bool(np.isfinite(array).all())
 
 
-def _check_lengths(x_name: str, x: np.ndarray, y_name: str, y: np.ndarray) -> None:
+def check_lengths(x_name: str, x: np.ndarray, y_name: str, y: np.ndarray) -> None:
+    """As many of one as of the other."""
     if len(x) != len(y):
         raise ValueError(
             f"{x_name} and {y_name} must have one length. "
@@ -550,5 +572,6 @@ def _blur(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.stack(channels, axis=-1)
 
 
-def _scale(x: np.ndarray) -> np.ndarray:
+def scale(x: np.ndarray) -> np.ndarray:
+    """Pixels 0 to 255 of uint8 images as float32 in [0, 1]; all else as it is."""
     return x.astype(np.float32) / np.float32(255) if x.dtype == np.uint8 else x
