@@ -79,9 +79,10 @@ class MGSModel(keras.Model):
         self._last = self.add_weight(
             name="penalty",
             shape=(),
-            dtype="float32",
+            dtype="float64",
             initializer=keras.initializers.Constant(math.nan),
             trainable=False,
+            autocast=False,
         )
         self._penalty_tracker = _LastMean(self._last, name="mgs_penalty")
         self._alpha_tracker = _Reading(self._alpha, name="mgs_alpha")
@@ -290,7 +291,8 @@ class _LastMean(keras.metrics.Mean):
         self._last().assign(super().result())
 
     def result(self):
-        return ops.where(self.count > 0, super().result(), self._last())
+        mean = super().result()
+        return ops.where(self.count > 0, mean, ops.cast(self._last(), mean.dtype))
 
 
 class _Reading(keras.metrics.Metric):
