@@ -300,7 +300,7 @@ class _Reading(keras.metrics.Metric):
 
     def __init__(self, variable, **kwargs):
         super().__init__(**kwargs)
-        self._read = lambda: ops.convert_to_tensor(variable)
+        self._read = lambda: tf.convert_to_tensor(variable.value)
 
     def update_state(self, *args, **kwargs):
         pass
