@@ -239,6 +239,11 @@ class MGSModel(keras.Model):
         # A penalty belongs to training: `val_mgs_penalty` would say something that nobody measured.
         return {k: v for k, v in logs.items() if k not in ("mgs_penalty", "mgs_alpha")}
 
+    def evaluate(self, *args, **kwargs):
+        """As `keras.Model.evaluate`: numbers, which older versions of Keras leave to it."""
+        found = super().evaluate(*args, **kwargs)
+        return keras.tree.map_structure(lambda v: float(v) if tf.is_tensor(v) else v, found)
+
     def export(self, *args, **kwargs):
         """As `keras.Model.export`: of the network alone, which is what to deploy."""
         return self.model.export(*args, **kwargs)
