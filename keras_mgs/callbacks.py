@@ -1,7 +1,6 @@
 """MGSMetrics: tr K and log det K of any Keras model, epoch by epoch, in History."""
 
 import keras
-import tensorflow as tf
 
 from keras_mgs import checks
 from keras_mgs.kernel import measure
@@ -64,7 +63,7 @@ class MGSMetrics(keras.callbacks.Callback):
                 "Expected `x`, the samples to measure on. Received: x=None. "
                 "A fixed batch of the training data will do."
             )
-        self.x = _read(x)
+        self.x = keras.tree.map_structure(checks.read, x)
         self._probes: dict = {}
         self._logs: dict[str, float] = {}
 
@@ -87,10 +86,3 @@ class MGSMetrics(keras.callbacks.Callback):
             }
         if logs is not None:
             logs.update(self._logs)
-
-
-def _read(x):
-    """`x` with every data set in it read into memory."""
-    if isinstance(x, dict):
-        return {name: _read(value) for name, value in x.items()}
-    return checks.dataset(x) if isinstance(x, tf.data.Dataset) else x

@@ -194,8 +194,10 @@ def _targets(model, y):
         )
 
 
-def dataset(data):
-    """The inputs of a finite `tf.data.Dataset` of x, (x, y) or (x, y, weight), as one structure."""
+def read(data):
+    """`data`, but of a `tf.data.Dataset` of x, (x, y) or (x, y, weight) all x as one structure."""
+    if not isinstance(data, tf.data.Dataset):
+        return data
     if int(data.cardinality()) == tf.data.INFINITE_CARDINALITY:
         raise ValueError(
             "Expected a finite tf.data.Dataset. Received: one that repeats for ever. "
@@ -209,7 +211,7 @@ def dataset(data):
 
 def fits(name, model, x):
     """The shapes that the model declares, where it declares any."""
-    inputs = getattr(getattr(model, "model", model), "inputs", None)  # MGSModel wraps one
+    inputs = _declared_inputs(model)
     if inputs is None:
         return
     declared = [tuple(i.shape) for i in inputs]
@@ -247,7 +249,7 @@ def probes(x):
 
 def takes_dict(model, x):
     """Whether a dict is one batch that `model` takes, and not several batches with names."""
-    inputs = getattr(getattr(model, "model", model), "inputs", None)  # MGSModel wraps one
+    inputs = _declared_inputs(model)
     if inputs is not None:
         return {i.name for i in inputs} <= set(x)
     try:  # a subclassed model only shows what it takes when it is called
@@ -256,6 +258,11 @@ def takes_dict(model, x):
     except Exception:  # whatever the user's code raises where the structure is another one
         return False
     return True
+
+
+def _declared_inputs(model):
+    """The inputs of a Functional or Sequential model; None of a subclassed one."""
+    return getattr(getattr(model, "model", model), "inputs", None)  # MGSModel wraps one
 
 
 def _words(shapes):

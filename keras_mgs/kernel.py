@@ -324,7 +324,7 @@ def _samples(model, x, batch_size=None, name="x"):
     """The samples, checked."""
     checks.model(model)
     checks.batch_size(batch_size)
-    return checks.inputs(name, model, checks.dataset(x) if isinstance(x, tf.data.Dataset) else x)
+    return checks.inputs(name, model, checks.read(x))
 
 
 def _count(x):
@@ -410,7 +410,7 @@ def _finite(result, model, x, training):
     """`result`, if it is finite; an error that says why not, otherwise."""
     if not hasattr(result, "numpy") or bool(tf.reduce_all(tf.math.is_finite(result))):
         return result
-    x = checks.dataset(x) if isinstance(x, tf.data.Dataset) else x
+    x = checks.read(x)
     with keras.StatelessScope():
         f = raw_outputs(model(x, training=training))
     if not bool(tf.reduce_all(tf.math.is_finite(f))):

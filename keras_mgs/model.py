@@ -174,13 +174,18 @@ class MGSModel(keras.Model):
 
     def _loss_and_unit(self, data, step, dtype):
         """What α is chosen by, of a forward pass that leaves no trace in the model's state."""
-        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         with keras.StatelessScope(collect_losses=True):
-            with self.penalty.watching(self, x, step) as forward:
-                run = forward(self)
-                run.loss = self.compute_loss(x, y, run.outputs, sample_weight, training=True)
+            run = self._recorded_pass(data, step)
             unit = self.penalty.unit(run)
         return ops.cast(run.loss, dtype), ops.cast(unit, dtype)
+
+    def _recorded_pass(self, data, step):
+        """A forward pass and its loss, recorded as the penalty needs them."""
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        with self.penalty.watching(self, x, step) as forward:
+            run = forward(self)
+            run.loss = self.compute_loss(x, y, run.outputs, sample_weight, training=True)
+        return run
 
     def _plain_step(self, data):
         """Gradients and logs of a step without the penalty."""
@@ -194,11 +199,8 @@ class MGSModel(keras.Model):
 
     def _penalised_step(self, data, step):
         """Gradients and logs of a step with it."""
-        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        with autodiff.tape() as tape, self.penalty.watching(self, x, step) as forward:
-            run = forward(self)
-            run.loss = self.compute_loss(x, y, run.outputs, sample_weight, training=True)
-        with tape:
+        with autodiff.tape() as tape:
+            run = self._recorded_pass(data, step)
             value = self.penalty.value(run)
             alpha = ops.where(ops.isnan(self._alpha), 0.0, self._alpha)  # none chosen yet
             penalty = alpha * ops.cast(value, alpha.dtype)
