@@ -59,7 +59,6 @@ def rows(model, x):
     return np.stack([[row(column[i]) for column in f] for i in range(len(x))])
 
 
-@pytest.mark.filterwarnings("ignore:keras_mgs has no fast rule")
 @pytest.mark.parametrize("name", NETWORKS)
 def test_results_equal_those_of_one_gradient_per_row(name):
     rng = np.random.default_rng(0)

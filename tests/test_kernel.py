@@ -33,7 +33,6 @@ import keras_mgs
 MODULE = importlib.import_module("keras_mgs.kernel")  # the name stands for the function
 pytestmark = [
     pytest.mark.usefixtures("float64"),
-    pytest.mark.filterwarnings("ignore:keras_mgs has no fast rule"),
     pytest.mark.filterwarnings("ignore:The structure of `inputs`"),
 ]
 

@@ -154,7 +154,6 @@ HIDDEN = {
 }
 
 
-@pytest.mark.filterwarnings("ignore:keras_mgs has no fast rule")
 @pytest.mark.parametrize("name", HIDDEN)
 def test_a_sigmoid_inside_the_network_is_no_normalisation_of_its_output(name):
     model = randomised(HIDDEN[name]())

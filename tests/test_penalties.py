@@ -12,10 +12,7 @@ from problems import make, randomise, sequential
 import keras_mgs
 from keras_mgs import LogDetPenalty, LossGradientPenalty, MGSModel, TracePenalty
 
-pytestmark = [
-    pytest.mark.usefixtures("float64"),
-    pytest.mark.filterwarnings("ignore:keras_mgs has no fast rule"),
-]
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 def evaluated(penalty, model, x, y=None, seed=0):

@@ -11,11 +11,6 @@ from keras import layers
 from keras_mgs import MGSModel, TracePenalty
 from keras_mgs.penalties import SHARE
 
-pytestmark = [
-    pytest.mark.usefixtures("float64"),
-    pytest.mark.filterwarnings("ignore:keras_mgs has no fast rule"),
-]
-
 
 def first_loss_and_trace():
     """The loss and tr K of the first batch."""

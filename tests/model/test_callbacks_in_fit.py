@@ -21,11 +21,6 @@ from fitting import (
 
 from keras_mgs import MGSMetrics, MGSModel, TracePenalty
 
-pytestmark = [
-    pytest.mark.usefixtures("float64"),
-    pytest.mark.filterwarnings("ignore:keras_mgs has no fast rule"),
-]
-
 X_VAL, Y_VAL = (a[N:] for a in data(N + 6))
 STEPS = N // BATCH  # of an epoch; one step in two is penalised
 

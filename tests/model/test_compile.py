@@ -24,11 +24,6 @@ from problems import randomise, sequential
 from keras_mgs import MGSModel, TracePenalty
 from keras_mgs.penalties import SHARE
 
-pytestmark = [
-    pytest.mark.usefixtures("float64"),
-    pytest.mark.filterwarnings("ignore:keras_mgs has no fast rule"),
-]
-
 
 def classes(module, base):
     """Keras' own, by name: also those that only newer versions have."""

@@ -22,11 +22,6 @@ from problems import randomise, sequential
 
 from keras_mgs import MGSModel, TracePenalty
 
-pytestmark = [
-    pytest.mark.usefixtures("float64"),
-    pytest.mark.filterwarnings("ignore:keras_mgs has no fast rule"),
-]
-
 PARTIAL = 10  # samples: two batches of four, and one of two
 STEPS = 3
 

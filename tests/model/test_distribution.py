@@ -16,7 +16,6 @@ from fitting import BATCH, EPSILON, N, batches, data, mean_square, network
 
 from keras_mgs import LogDetPenalty, MGSMetrics, MGSModel, TracePenalty, trace
 
-pytestmark = [pytest.mark.usefixtures("float64")]
 REPLICAS = 2
 PENALTIES = {
     "exact": lambda: TracePenalty(0.01, "exact", every=2),

@@ -8,11 +8,6 @@ from fitting import batches, data, fitted, mean_square, network
 
 from keras_mgs import MGSModel, TracePenalty
 
-pytestmark = [
-    pytest.mark.usefixtures("float64"),
-    pytest.mark.filterwarnings("ignore:keras_mgs has no fast rule"),
-]
-
 
 def test_history_has_the_training_metrics_and_no_twins_of_them_for_validation():
     history = fitted(

@@ -25,11 +25,6 @@ from problems import randomise, sequential
 
 from keras_mgs import LogDetPenalty, LossGradientPenalty, MGSMetrics, MGSModel, TracePenalty
 
-pytestmark = [
-    pytest.mark.usefixtures("float64"),
-    pytest.mark.filterwarnings("ignore:keras_mgs has no fast rule"),
-]
-
 
 class Counted(MGSModel):
     """Python runs `train_step` once for each trace of it."""

@@ -11,11 +11,6 @@ from problems import make, randomise, sequential, subclassed
 
 from keras_mgs import MGSModel
 
-pytestmark = [
-    pytest.mark.usefixtures("float64"),
-    pytest.mark.filterwarnings("ignore:keras_mgs has no fast rule"),
-]
-
 
 def random_only_in_training():
     """Dropout and batch statistics, one level down: `training` must reach them."""

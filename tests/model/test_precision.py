@@ -9,11 +9,6 @@ from problems import randomise, sequential
 
 from keras_mgs import LogDetPenalty, MGSModel, TracePenalty
 
-pytestmark = [
-    pytest.mark.usefixtures("float64"),
-    pytest.mark.filterwarnings("ignore:keras_mgs has no fast rule"),
-]
-
 # The distance from 1 to the next number. A number that is rounded is wrong by up to half of that; a
 # step rounds a dozen numbers on its way through the layers and back, twice, and the errors add up
 # as random ones do: less than two of these in all, of the whole step's length. The weights, in

@@ -7,16 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import keras
 import numpy as np
-import pytest
 from fitting import fitted, network, same_weights
 from keras import layers
 
 from keras_mgs import MGSModel, TracePenalty
-
-pytestmark = [
-    pytest.mark.usefixtures("float64"),
-    pytest.mark.filterwarnings("ignore:keras_mgs has no fast rule"),
-]
 
 
 def trained(seed):

@@ -19,11 +19,6 @@ from problems import Scale, randomise, sequential
 
 from keras_mgs import LogDetPenalty, LossGradientPenalty, MGSModel, TracePenalty
 
-pytestmark = [
-    pytest.mark.usefixtures("float64"),
-    pytest.mark.filterwarnings("ignore:keras_mgs has no fast rule"),
-]
-
 # Every penalty, and every argument away from its default in one of them. Three steps an epoch.
 PENALTIES = {
     "trace": ("trace", None),  # every eighth step, alpha="auto"

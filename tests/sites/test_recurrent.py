@@ -22,7 +22,6 @@ def test_steps_of_unknown_number_are_left_to_the_fallback():
         np.testing.assert_allclose(actual, (oracles.jacobian(model, x) ** 2).sum(), rtol=1e-9)
 
 
-@pytest.mark.filterwarnings("ignore:keras_mgs has no fast rule")
 def test_a_state_kept_between_batches_is_read_and_left_as_it_was():
     inputs = keras.Input(batch_shape=(2, 3, 2))
     model = keras.Model(inputs, layers.GRU(2, stateful=True)(inputs))
