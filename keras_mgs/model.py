@@ -130,6 +130,14 @@ class MGSModel(keras.Model):
         return super().fit(x, y, *args, **kwargs)
 
     def train_step(self, data):
+        if tf.distribute.has_strategy():  # there Keras has made all variables before
+            return self._train_step(data)
+        with tf.variable_creator_scope(_outside):
+            if not self.optimizer.built:  # first, or the loss scale would be traced as a constant
+                self.optimizer.build(self.trainable_variables)
+            return self._train_step(data)
+
+    def _train_step(self, data):
         step = ops.cast(self._steps, "int32")
         self._update_alpha(data, step)
         penalised = ops.equal(step % self.penalty.every, 0)
@@ -281,6 +289,18 @@ def _after(tensors):
     Where only reading the data shows that they have ended, all else would run once more.
     """
     return tf.control_dependencies(tensors)
+
+
+def _outside(create, initial_value=None, **options):
+    """Create a variable outside of the function that is being traced.
+
+    Those of optimizer and metrics are made in the first step, and a function that creates some of
+    its own is traced a second time.
+    """
+    if callable(initial_value):
+        options["experimental_enable_variable_lifting"] = False
+    with tf.init_scope():
+        return create(initial_value=initial_value, **options)
 
 
 class _LastMean(keras.metrics.Mean):

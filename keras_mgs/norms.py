@@ -7,7 +7,7 @@ from keras import ops
 
 def squared(tensors):
     """`‖tensors‖²`, over all their entries, at least in single precision."""
-    return sum(_squared(t, _dtype(tensors)) for t in tensors)
+    return sum(_squared(t, dtype_of(tensors)) for t in tensors)
 
 
 def of_products(tensors):
@@ -17,7 +17,7 @@ def of_products(tensors):
     rows of u this is cheaper, to differentiate too, and the product is then never computed. A
     graph shows which tensors are such products; eager ones are summed as they are.
     """
-    dtype = _dtype(tensors)
+    dtype = dtype_of(tensors)
     return sum(_of_product(t, dtype) for t in tensors)
 
 
@@ -52,6 +52,6 @@ def _squared(t, dtype):
     return 2 * tf.nn.l2_loss(ops.cast(t, dtype))  # writes no square to memory
 
 
-def _dtype(tensors):
-    # Half precision is too coarse for sums of squares.
+def dtype_of(tensors):
+    """That of their squared norm: half precision is too coarse for sums of squares."""
     return keras.backend.result_type(*(t.dtype for t in tensors), "float32")

@@ -231,10 +231,10 @@ class TracePenalty(KernelPenalty):
             return self.value(run)
         # The loop keeps the compiled step small.
         total = ops.fori_loop(
-            1,
+            0,
             _FIRST_PROBES,
             lambda i, total: total + _projection(run, self.probes + i),
-            _projection(run, self.probes),
+            ops.zeros((), norms.dtype_of(run.weights)),
         )
         return total / _FIRST_PROBES
 

@@ -163,6 +163,18 @@ def test_nothing_is_traced_again_when_numbers_change(penalty):
         np.testing.assert_allclose(again[name], values, rtol=1e-9, err_msg=name)
 
 
+@pytest.mark.parametrize("jit", [False, True])
+def test_the_first_step_is_traced_once_though_it_creates_variables(jit):
+    """Those of the optimizer, its moving averages, and the metrics; plain Keras traces twice."""
+    (x, y), passes = data(), []
+    mgs = Counted(network(Passing(passes)))
+    metrics = {"metrics": ["mae"], "weighted_metrics": [keras.metrics.F1Score()]}
+    mgs.compile(keras.optimizers.Adam(use_ema=True), "mse", **metrics, jit_compile=jit)
+    mgs.fit(x, y > 0, batch_size=BATCH, verbose=0)
+    assert mgs.traces == 1
+    assert int(mgs.optimizer.iterations) == 3
+
+
 @pytest.mark.parametrize("n", [3 * BATCH - 2, slow(3 * BATCH), slow(BATCH - 1)])
 @pytest.mark.parametrize("kind", ["hutchinson", "exact", "log_det"])
 def test_a_smaller_last_batch_of_images_is_trained_as_in_a_plain_loop(kind, n):
