@@ -29,6 +29,9 @@ class Factors:
     def jacobian(self):
         """(n, r, weight size)."""
         j = self._sum()
+        n, groups, k, _ = ops.shape(j)
+        j = ops.reshape(j, (n, groups, k, -1, self.shape.c))
+        j = ops.transpose(j, (0, 3, 2, 1, 4))
         if self.arrange is not None:
             j = self.arrange(j)
         return ops.reshape(j, (*ops.shape(j)[:2], self.shape.k * self.shape.groups * self.shape.c))
@@ -43,28 +46,31 @@ class Factors:
         if self.shape.route == "gram":
             dd = ops.einsum("rnsgc,rntgc->ngst", self.delta, self.delta)
             return ops.sum(self._feature_gram() * dd, axis=(1, 2, 3))
-        return ops.sum(ops.square(self._sum()), axis=(1, 2, 3, 4))
+        return ops.sum(ops.square(self._sum()), axis=(1, 2, 3))
 
     def gram(self, other):
         """`J J'ᵀ`, (n, r, m, r')."""
         if self.shape.route != "outer product" or isinstance(self.u, OneHot):
             return _gram(self.jacobian(), other.jacobian())
         uu = ops.matmul(self.u[:, 0, 0], ops.transpose(other.u[:, 0, 0]))
-        dd = ops.einsum("anc,bmc->namb", self.delta[:, :, 0, 0], other.delta[:, :, 0, 0])
-        return uu[:, None, :, None] * dd
+        delta, delta2 = (ops.swapaxes(b.delta[:, :, 0, 0], 0, 1) for b in (self, other))
+        return uu[:, None, :, None] * _gram(delta, delta2)
 
     def cast(self, dtype):
         u = self.u if isinstance(self.u, OneHot) else ops.cast(self.u, dtype)
         return Factors(u, ops.cast(self.delta, dtype), self.arrange)
 
     def _sum(self):
-        """Σ_s uᵀδ, (n, r, k, G, c)."""
+        """Σ_s uᵀδ, (n, G, k, r·c): for each sample and group one product of matrices."""
+        delta = ops.transpose(self.delta, (1, 3, 2, 0, 4))
+        delta = ops.reshape(delta, (*ops.shape(delta)[:3], -1))
         if isinstance(self.u, OneHot):
-            table = ops.one_hot(self.u.indices, self.u.size, dtype=self.delta.dtype)
-            return ops.einsum("nsk,rnsgc->nrkgc", table, self.delta)
+            u = ops.one_hot(self.u.indices, self.u.size, dtype=delta.dtype)[:, None]
+        else:
+            u = ops.swapaxes(self.u, 1, 2)
         if self.shape.k == self.shape.c == 1:
-            return ops.swapaxes(ops.sum(self.u * self.delta, axis=2), 0, 1)[:, :, None]
-        return ops.einsum("nsgk,rnsgc->nrkgc", self.u, self.delta)
+            return ops.sum(u * delta, axis=2, keepdims=True)
+        return ops.einsum("ngsk,ngsd->ngkd", u, delta)
 
     def _feature_gram(self):
         """u uᵀ over the positions, (n, G, S, S)."""
