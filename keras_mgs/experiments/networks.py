@@ -1,6 +1,6 @@
-"""The paper's two networks, for images of any size."""
+"""The networks: two of the paper's, for images of any size, and larger ones to measure."""
 
-from keras import Input, Sequential, layers, regularizers
+from keras import Input, Model, Sequential, layers, regularizers
 
 
 def lenet5(input_shape, outputs, dropout=0.0, weight_decay=0.0):
@@ -46,7 +46,73 @@ def fcn(input_shape, outputs, dropout=0.0, weight_decay=0.0):
     )
 
 
-NETWORKS = {"lenet5": lenet5, "fcn": fcn}
+def alexnet(input_shape, outputs):
+    """AlexNet for small images; 28,513,994 weights for 28 × 28 images and 10 classes.
+
+    All kernels are 3 × 3, without strides, and pooling halves the sides, or nothing would be left.
+
+    Args:
+        input_shape: (height, width, channels), from 8 × 8 on.
+        outputs: raw outputs; there is no final activation.
+    """
+    features = [Input(input_shape)]
+    for width, halved in ((64, True), (192, True), (384, False), (256, False), (256, True)):
+        features += [layers.Conv2D(width, 3, padding="same", activation="relu")]
+        features += [layers.MaxPooling2D()] if halved else []
+    classifier = _fully_connected((4096, 4096), outputs, 0.0, None)
+    return Sequential([*features, layers.Flatten(), *classifier], name="alexnet")
+
+
+def resnet18(input_shape, outputs):
+    """ResNet-18 for small images; 11,173,962 trainable weights for 32 × 32 × 3 and 10 classes.
+
+    Its first convolution is 3 × 3, without a stride, and is not followed by pooling.
+
+    Args: as for `alexnet`.
+    """
+    x = inputs = Input(input_shape)
+    x = _normalised(x, 64, relu=True)
+    for width in (64, 128, 256, 512):
+        for _ in range(2):
+            stride = 1 if width in (64, x.shape[-1]) else 2
+            y = _normalised(x, width, stride=stride, relu=True)
+            y = _normalised(y, width)
+            if width != x.shape[-1]:
+                x = _normalised(x, width, size=1, stride=stride)
+            x = layers.ReLU()(layers.add([x, y]))
+    x = layers.GlobalAveragePooling2D()(x)
+    return Model(inputs, layers.Dense(outputs)(x), name="resnet18")
+
+
+def transformer(input_shape, outputs, depth=4, heads=4):
+    """Transformer encoder of 64 units; 204,874 weights for 64 features and 10 classes.
+
+    Args:
+        input_shape: (steps, features).
+        outputs: raw outputs, of the mean over the steps; there is no final activation.
+        depth: layers, each of attention and an MLP of 256 units.
+        heads: heads of attention, which share the 64 units.
+    """
+    width = 64
+    inputs = Input(input_shape)
+    x = layers.Dense(width)(inputs)
+    for _ in range(depth):
+        y = layers.LayerNormalization()(x)
+        x = layers.add([x, layers.MultiHeadAttention(heads, width // heads)(y, y)])
+        y = layers.Dense(4 * width, "gelu")(layers.LayerNormalization()(x))
+        x = layers.add([x, layers.Dense(width)(y)])
+    x = layers.GlobalAveragePooling1D()(layers.LayerNormalization()(x))
+    return Model(inputs, layers.Dense(outputs)(x), name="transformer")
+
+
+NETWORKS = {"lenet5": lenet5, "fcn": fcn}  # of `compare`
+
+
+def _normalised(x, width, size=3, stride=1, relu=False):
+    """A convolution and batch normalisation."""
+    x = layers.Conv2D(width, size, stride, padding="same", use_bias=False)(x)
+    x = layers.BatchNormalization()(x)
+    return layers.ReLU()(x) if relu else x
 
 
 def _fully_connected(widths, outputs, dropout, l2):

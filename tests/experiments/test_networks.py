@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_mgs.experiments.networks import NETWORKS
+from keras_mgs.experiments.networks import NETWORKS, alexnet, resnet18, transformer
 
 
 @pytest.mark.parametrize(
@@ -17,6 +17,20 @@ def test_a_network_has_the_documented_number_of_weights(name, shape, count):
     network = NETWORKS[name](shape, 10)
     assert network.count_params() == count
     assert network(np.zeros((2, *shape))).shape == (2, 10)
+
+
+@pytest.mark.parametrize(
+    "network, shape, count",
+    [
+        (alexnet, (28, 28, 1), 28_513_994),
+        (resnet18, (32, 32, 3), 11_173_962),  # as torchvision's with this stem
+        (transformer, (64, 64), 204_874),
+    ],
+)
+def test_a_network_to_measure_has_the_documented_number_of_weights(network, shape, count):
+    model = network(shape, 10)
+    assert sum(w.value.shape.num_elements() for w in model.trainable_weights) == count
+    assert model(np.zeros((2, *shape))).shape == (2, 10)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
