@@ -70,6 +70,27 @@ def _parser():
     add("--top", type=int, default=16, metavar="N", help="samples in the picture and the table")
     add("--batch-size", type=int, default=32, help="samples computed at a time")
     add("--no-scaling", action="store_true", help="leave images of uint8 as 0 to 255")
+    benchmark = commands.add_parser(
+        "benchmark",
+        help="what everything costs beside a plain training step",
+        description="Measure, in turn with a plain training step, what every penalty, K and "
+        "MGSMetrics cost: milliseconds, seconds of the first step, memory. No ratio is printed "
+        "where two results differ by more than rounding.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    benchmark.set_defaults(command=_benchmark)
+    add = benchmark.add_argument
+    add("--networks", nargs="+", metavar="NETWORK", help="which networks; all by default")
+    add("--what", nargs="+", metavar="WHAT", help="what to measure; all by default")
+    add("--xla", nargs="+", default=["off", "on"], metavar="off/on", help="compiled by XLA or not")
+    add("--batch-size", type=int, default=32, help="samples in a training step")
+    add("--rounds", type=int, default=25, help="measurements of each case, at most")
+    add("--time-limit", type=float, default=300.0, metavar="S", help="seconds for each case")
+    add("--memory-limit", type=float, metavar="GB", help="(default: 3/4 of what is free)")
+    add("--against", help="neural-tangents: measure beside it, too, what it can do")
+    add("--peer-python", metavar="PYTHON", help="that of an environment with Neural Tangents")
+    add("--scaling", action="store_true", help="how cost grows with n, q, width and depth instead")
+    add("--out", help="a new folder for the results (default: results/benchmark-DATE-TIME)")
     return parser
 
 
@@ -85,6 +106,22 @@ def _experiments():
         ) from error
 
 
+@contextlib.contextmanager
+def _progress(name, total):
+    """A bar; yields what prints a line above it and moves it on."""
+    from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns) as progress:
+        task = progress.add_task(name, total=total)
+
+        def report(line):
+            progress.console.print(line)
+            progress.advance(task)
+
+        yield report
+
+
 def _new_folder(command):
     return f"results/{command}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
 
@@ -92,7 +129,6 @@ def _new_folder(command):
 def _compare(options):
     with _experiments():
         from rich.console import Console
-        from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
         from rich.table import Table
 
         from keras_mgs.experiments import compare as job
@@ -111,16 +147,7 @@ def _compare(options):
     if options.jobs > 1:  # or the processes fight for the cores
         os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
     console = Console()
-    progress = Progress(
-        *Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn()
-    )
-    with progress:
-        task = progress.add_task("trainings", total=options.runs * len(methods))
-
-        def report(line):
-            progress.console.print(line)
-            progress.advance(task)
-
+    with _progress("trainings", options.runs * len(methods)) as report:
         result = job.compare(
             options.data,
             out=out,
@@ -179,6 +206,50 @@ def _score(options):
     console = Console()
     console.print(table)
     console.print(f"Written to {out}: scores.csv, suspects.png")
+
+
+def _benchmark(options):
+    with _experiments():
+        from rich.console import Console
+        from rich.table import Table
+
+        from keras_mgs.experiments import benchmark as job
+        from keras_mgs.experiments.measuring import NETWORKS, PEER, WHAT
+    from keras_mgs import checks
+
+    chosen: dict = {"networks": tuple(NETWORKS), "what": WHAT, "xla": ("off", "on")}
+    for name, allowed in chosen.items():
+        given = getattr(options, name) or allowed
+        chosen[name] = tuple(dict.fromkeys(checks.choice(f"--{name}", g, allowed) for g in given))
+    chosen["xla"] = tuple(word == "on" for word in chosen["xla"])
+    limits = {
+        "rounds": checks.count("--rounds", options.rounds),
+        "seconds": checks.positive("--time-limit", options.time_limit),
+    }
+    if options.memory_limit is not None:
+        limits["memory"] = checks.positive("--memory-limit", options.memory_limit)
+    chosen["batch_size"] = checks.count("--batch-size", options.batch_size)
+    console = Console()
+    if options.against is not None:
+        checks.choice("--against", options.against, ("neural-tangents",))
+        job.check_peer(options.peer_python)
+        chosen["peer"] = options.peer_python
+        console.print(f"Beside Neural Tangents: {', '.join(PEER[1])} of {', '.join(PEER[0])}.")
+    out = options.out or _new_folder("benchmark")
+
+    cases = job.growing(**limits) if options.scaling else job.cases(**chosen, **limits)
+    with _progress("cases", len(cases)) as report:
+        rows = job.benchmark(
+            cases, out=out, report=lambda row: report("  ".join(job.words(row).values()))
+        )
+    lines = job.summary(rows)
+    table = Table(title="medians, and in brackets the distance of the quartiles")
+    for heading in lines[0]:
+        table.add_column(heading)
+    for line in lines:
+        table.add_row(*line.values())
+    console.print(table)
+    console.print(f"Written to {out}: benchmark.csv")
 
 
 if __name__ == "__main__":

@@ -31,16 +31,17 @@ def lenet5(input_shape, outputs, dropout=0.0, weight_decay=0.0):
     )
 
 
-def fcn(input_shape, outputs, dropout=0.0, weight_decay=0.0):
+def fcn(input_shape, outputs, dropout=0.0, weight_decay=0.0, widths=(300,) * 6):
     """Six hidden layers of 300 units with ReLU; 690,010 weights for 28 × 28 images, 10 classes.
 
-    Args: as for `lenet5`.
+    Args: as for `lenet5`, and
+        widths: other numbers of units of the hidden layers.
     """
     return Sequential(
         [
             Input(input_shape),
             layers.Flatten(),
-            *_fully_connected((300,) * 6, outputs, dropout, _l2(weight_decay)),
+            *_fully_connected(widths, outputs, dropout, _l2(weight_decay)),
         ],
         name="fcn",
     )

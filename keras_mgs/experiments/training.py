@@ -53,7 +53,7 @@ def train(dataset, network, method, *, epochs, batch_size, seed):
     # Several steps at a time: for networks this small, half of the time is Keras' own.
     model.compile(keras.optimizers.SGD(rate), loss, metrics=[metric], steps_per_execution=8)
     every = max(1, epochs // _POINTS)
-    clock = _Clock()
+    clock = Clock()
     history = model.fit(
         dataset.x_train,
         y_train,
@@ -97,7 +97,7 @@ class _TestScore(keras.callbacks.Callback):
         logs["test"] = self.score
 
 
-class _Clock(keras.callbacks.Callback):
+class Clock(keras.callbacks.Callback):
     """Seconds of each epoch without what callbacks after this one do."""
 
     def __init__(self):
