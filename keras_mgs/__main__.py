@@ -244,10 +244,11 @@ def _benchmark(options):
         )
     lines = job.summary(rows)
     table = Table(title="medians, and in brackets the distance of the quartiles")
-    for heading in lines[0]:
+    headings = [heading for heading in lines[0] if any(line[heading] for line in lines)]
+    for heading in headings:
         table.add_column(heading)
     for line in lines:
-        table.add_row(*line.values())
+        table.add_row(*(line[heading] for heading in headings))
     console.print(table)
     console.print(f"Written to {out}: benchmark.csv")
 

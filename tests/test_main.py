@@ -60,6 +60,51 @@ def test_a_wrong_argument_is_one_sentence_and_nothing_is_written(
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_benchmark_prints_a_table_and_writes_a_folder(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "120")
+    arguments = ["--networks", "fcn", "--what", "plain", "--xla", "off", "--rounds", "1"]
+    assert main(["benchmark", *arguments, "--batch-size", "2", "--time-limit", "100"]) == 0
+    printed = capsys.readouterr().out
+    assert "ms (spread)" in printed and "fcn" in printed
+    (folder,) = (tmp_path / "results").iterdir()
+    assert [p.name for p in folder.iterdir()] == ["benchmark.csv"]
+    header, row = (folder / "benchmark.csv").read_text().splitlines()
+    assert header.startswith("network,what,xla") and row.startswith("fcn,plain,False,plain,")
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["--networks", "vgg"], ["'resnet18'", "Received: --networks='vgg'"]),
+        (["--what", "speed"], ["'exact_trace'", "Received: --what='speed'"]),
+        (["--xla", "maybe"], ["'off', 'on'", "Received: --xla='maybe'"]),
+        (["--rounds", "0"], ["at least 1", "Received: --rounds=0"]),
+        (["--batch-size", "0"], ["at least 1", "Received: --batch-size=0"]),
+        (["--time-limit", "0"], ["positive", "Received: --time-limit=0"]),
+        (["--memory-limit", "-1"], ["positive", "Received: --memory-limit=-1"]),
+        (["--against", "jax"], ["'neural-tangents'", "Received: --against='jax'"]),
+        (["--against", "neural-tangents"], ["--peer-python", "Received: None"]),
+        (
+            ["--against", "neural-tangents", "--peer-python", sys.executable],
+            ["neural-tangents==0.6.5", "No module named"],
+        ),
+        (["--out", "full"], ["new or empty", "Received: out='full'"]),
+    ],
+)
+def test_a_wrong_argument_of_benchmark_is_one_sentence_and_nothing_is_written(
+    arguments, words, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").touch()
+    assert main(["benchmark", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("keras-mgs: error: ") and error.count("\n") == 1
+    assert all(word in error for word in words)
+    assert [p.name for p in tmp_path.rglob("*")] == ["full", "file"]
+
+
 def test_a_missing_extra_is_named(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "keras_mgs.experiments.compare", None)
     monkeypatch.delattr("keras_mgs.experiments.compare", raising=False)

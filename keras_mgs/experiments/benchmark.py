@@ -136,6 +136,7 @@ def run(case):
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},  # this very package
     ) as process:
         try:
             said, errors = process.communicate(timeout=case.seconds)
@@ -160,7 +161,7 @@ def accepted(row):
 
 def check_peer(python):
     """That `python` can run Neural Tangents."""
-    command = [str(python), str(Path(__file__).with_name("peer.py"))]
+    command = [str(python), "-I", str(Path(__file__).with_name("peer.py"))]
     try:
         done = subprocess.run(command, capture_output=True, text=True)
         problem = done.stderr.strip().splitlines()[-1:] if done.returncode else None

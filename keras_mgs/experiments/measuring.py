@@ -112,7 +112,7 @@ def measure(case):
     first = ours.first()
     found = ours.found
     ours.prepare()
-    memory = _memory_peak() - before
+    memory = np.maximum(_memory_peak() - before, 0.0)  # Linux counts in steps
     batch = x[: case.batch_size], y[: case.batch_size]
     with contextlib.ExitStack() as stack:
         if case.peer:
@@ -211,7 +211,7 @@ def _peer(case, model, x, y):
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         np.savez(folder / "problem.npz", x=x, y=y, options=json.dumps(options), **arrays)
-        command = [case.peer, str(Path(__file__).with_name("peer.py")), place]
+        command = [case.peer, "-I", str(Path(__file__).with_name("peer.py")), place]
         with subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
