@@ -199,6 +199,8 @@ def words(row):
     for heading, text in _NUMBERS.items():
         known = text.format_map({**dict.fromkeys(COLUMNS, np.nan), **row})
         found[heading] = "" if "nan" in known else known
+    if row["note"].startswith("differs"):
+        found["ratio (spread)"] = "differs"
     return {**found, "note": row["note"]}
 
 
