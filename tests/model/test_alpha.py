@@ -9,22 +9,24 @@ from fitting import BATCH, N, batches, data, fitted, mean_square, network, same_
 from keras import layers
 
 from keras_mgs import MGSModel, TracePenalty
-from keras_mgs.penalties import SHARE
+from keras_mgs.penalties import FIRST_PROBES, SHARE
 
 
-def first_loss_and_trace():
-    """The loss and tr K of the first batch."""
+def first_loss_and_kernel():
+    """The loss and K of the first batch."""
     (x, y), model = next(batches(*data(), 1)), network()
     f = oracles.flat(model(x))
-    return float(mean_square(y, f)), (oracles.jacobian(model, x) ** 2).sum()
+    j = oracles.jacobian(model, x)
+    j = j.reshape(-1, j.shape[-1])
+    return float(mean_square(y, f)), j @ j.T
 
 
 def test_automatic_alpha_is_the_share_of_loss_over_trace_and_stays():
     mgs = MGSModel(network(), TracePenalty("auto", "exact", every=1))
     assert mgs.alpha == "auto"
     history = fitted(mgs, epochs=3)
-    loss, trace = first_loss_and_trace()
-    np.testing.assert_allclose(mgs.alpha, SHARE * loss / trace, rtol=1e-9)
+    loss, k = first_loss_and_kernel()
+    np.testing.assert_allclose(mgs.alpha, SHARE * loss / np.trace(k), rtol=1e-9)
     assert history["mgs_alpha"] == [mgs.alpha] * 3
 
 
@@ -40,9 +42,11 @@ def test_automatic_alpha_shortens_a_step_over_twice_as_long_as_the_mean():
 def test_automatic_alpha_by_random_projection_is_near_the_exact_one():
     mgs = MGSModel(network())
     fitted(mgs, epochs=1)
-    loss, trace = first_loss_and_trace()
-    # The mean of 64 projections: the standard error of tr K is at most sqrt(2 / 64) of it.
-    np.testing.assert_allclose(mgs.alpha, SHARE * loss / trace, rtol=4 * np.sqrt(2 / 64))
+    loss, k = first_loss_and_kernel()
+    variance = 2 * (np.sum(k**2) - np.sum(np.diag(k) ** 2))  # of vᵀ K v, v uniform on signs
+    error = 4 * np.sqrt(variance / FIRST_PROBES)
+    np.testing.assert_allclose(SHARE * loss / mgs.alpha, np.trace(k), rtol=0, atol=error)
+    assert error < 1.2 * np.trace(k)
 
 
 @pytest.mark.parametrize("alpha", [0, 1e-5, 3, 0.1])
