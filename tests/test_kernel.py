@@ -94,7 +94,7 @@ def test_kernel_of_two_batches_and_in_chunks_equals_that_of_tape_jacobian(name):
     model, x = make(name, n=5)
     x2 = batch(PROBLEMS[name], 4, np.random.default_rng(1))
     j, j2 = oracles.jacobian(model, x), oracles.jacobian(model, x2)
-    for size in (None, 2, 7):
+    for size in (2, 7):
         close(keras_mgs.kernel(model, x, x2, batch_size=size), oracles.kernel(j, j2))
         close(keras_mgs.kernel(model, x, batch_size=size), oracles.kernel(j))
 
@@ -104,10 +104,10 @@ def test_chunks_do_not_change_any_result(name):
     model, x = make(name, n=5)
     j = oracles.jacobian(model, x)
     k = oracles.kernel(j)
-    for size in (1, 2, 5):
-        close(keras_mgs.jacobian(model, x, batch_size=size), j)
-        close(keras_mgs.sample_traces(model, x, batch_size=size), (j**2).sum((1, 2)))
-        close(keras_mgs.log_det(model, x, batch_size=size), oracles.log_det(k))
+    size = 2  # and a last one of 1
+    close(keras_mgs.jacobian(model, x, batch_size=size), j)
+    close(keras_mgs.sample_traces(model, x, batch_size=size), (j**2).sum((1, 2)))
+    close(keras_mgs.log_det(model, x, batch_size=size), oracles.log_det(k))
 
 
 def test_an_index_outside_of_its_table_stays_an_error():

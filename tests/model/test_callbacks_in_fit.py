@@ -29,11 +29,10 @@ def model():
     return MGSModel(network(), TracePenalty(0.01, every=2))
 
 
-def fit(mgs, *callbacks, epochs=4, optimizer=None, **kwargs):
+def fit(mgs, *callbacks, epochs=4, **kwargs):
     """History; `mgs_trace` falls from epoch to epoch, which the tests rely on."""
     callbacks = [MGSMetrics(data()[0]), *callbacks]
-    optimizer = optimizer or keras.optimizers.SGD(0.05)
-    history = fitted(mgs, optimizer, epochs, callbacks=callbacks, **kwargs)
+    history = fitted(mgs, keras.optimizers.SGD(0.05), epochs, callbacks=callbacks, **kwargs)
     assert (np.diff(history["mgs_trace"]) < 0).all()
     return history
 
@@ -101,12 +100,15 @@ def test_checkpoints_by_the_trace_hold_the_best_epoch_and_train_on(tmp_path):
             save_weights_only=suffix == ".weights.h5",
         )
 
-    mgs, weights, best = MGSModel(network()), Weights(), {"max": 0, "min": 2}
+    mgs, weights, best = MGSModel(network()), Weights(), {"max": np.argmax, "min": np.argmin}
     checkpoints = [
         checkpoint(mode, suffix) for mode in best for suffix in (".keras", ".weights.h5")
     ]
-    history = fit(mgs, weights, *checkpoints, epochs=3, optimizer=keras.optimizers.Adam(0.05))
-    for mode, epoch in best.items():
+    callbacks = [MGSMetrics(data()[0]), weights, *checkpoints]
+    history = fitted(mgs, keras.optimizers.Adam(0.05), 3, callbacks=callbacks)
+    epochs = {mode: int(of(history["mgs_trace"])) for mode, of in best.items()}
+    assert epochs["max"] == 0 < epochs["min"]
+    for mode, epoch in epochs.items():
         whole = keras.models.load_model(tmp_path / f"{mode}.keras")
         assert isinstance(whole, MGSModel)
         of_weights = MGSModel(network())
