@@ -246,7 +246,7 @@ def _benchmark(options):
     table = Table(title="medians, and in brackets the distance of the quartiles")
     headings = [heading for heading in lines[0] if any(line[heading] for line in lines)]
     for heading in headings:
-        table.add_column(heading)
+        table.add_column(heading, no_wrap=heading in ("network", "what"))
     for line in lines:
         table.add_row(*(line[heading] for heading in headings))
     console.print(table)
