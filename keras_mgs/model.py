@@ -134,7 +134,8 @@ class MGSModel(keras.Model):
             return self._train_step(data)
         with tf.variable_creator_scope(_outside):
             if not self.optimizer.built:  # first, or the loss scale would be traced as a constant
-                self.optimizer.build(self.trainable_variables)
+                with tf.init_scope():  # some start from constants, which must not be traced
+                    self.optimizer.build(self.trainable_variables)
             return self._train_step(data)
 
     def _train_step(self, data):
@@ -297,8 +298,9 @@ def _outside(create, initial_value=None, **options):
     Those of optimizer and metrics are made in the first step, and a function that creates some of
     its own is traced a second time.
     """
-    if callable(initial_value):
-        options["experimental_enable_variable_lifting"] = False
+    if tf.is_symbolic_tensor(initial_value):  # known inside of it alone
+        return create(initial_value=initial_value, **options)
+    options["experimental_enable_variable_lifting"] = False
     with tf.init_scope():
         return create(initial_value=initial_value, **options)
 
