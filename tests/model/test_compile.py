@@ -52,7 +52,7 @@ OPTIMIZERS = {
 EAGER = {"ScheduleFreeAdamW"}
 
 
-USUAL = {"SGD", "SGD, momentum", "Adam", "AdamW", "RMSprop"}
+USUAL = {"SGD", "SGD, momentum", "Adam", "AdamW", "Nadam", "RMSprop"}
 
 
 @pytest.mark.parametrize("name", [name if name in USUAL else slow(name) for name in OPTIMIZERS])
