@@ -9,6 +9,17 @@ import pytest
 from keras_mgs.__main__ import main
 
 
+def refuses(arguments, words, folder, capsys):
+    """The command says why in one sentence with these words, and writes nothing into `folder`."""
+    before = sorted(folder.rglob("*"))
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("keras-mgs: error: ") and error.count("\n") == 1
+    for word in words:
+        assert word in error
+    assert sorted(folder.rglob("*")) == before
+
+
 def test_compare_prints_a_table_and_writes_a_folder(tmp_path):
     out = tmp_path / "out"
     command = [sys.executable, "-m", "keras_mgs", "compare", "--epochs", "1", "--runs", "1"]
@@ -51,13 +62,7 @@ def test_a_wrong_argument_is_one_sentence_and_nothing_is_written(
     x, y = np.zeros((4, 8, 8), "float32"), np.array([0, 1, 0, 1])
     np.savez(tmp_path / "nan.npz", x_train=np.full_like(x, np.nan), y_train=y, x_test=x, y_test=y)
     np.savez(tmp_path / "shape.npz", x_train=x[:, 0, :3], y_train=y, x_test=x, y_test=y)
-    before = sorted(tmp_path.rglob("*"))
-    assert main(["compare", *arguments]) == 2
-    error = capsys.readouterr().err
-    assert error.startswith("keras-mgs: error: ") and error.count("\n") == 1
-    for word in words:
-        assert word in error
-    assert sorted(tmp_path.rglob("*")) == before
+    refuses(["compare", *arguments], words, tmp_path, capsys)
 
 
 def test_benchmark_prints_a_table_and_writes_a_folder(tmp_path, monkeypatch, capsys):
@@ -98,11 +103,7 @@ def test_a_wrong_argument_of_benchmark_is_one_sentence_and_nothing_is_written(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").touch()
-    assert main(["benchmark", *arguments]) == 2
-    error = capsys.readouterr().err
-    assert error.startswith("keras-mgs: error: ") and error.count("\n") == 1
-    assert all(word in error for word in words)
-    assert [p.name for p in tmp_path.rglob("*")] == ["full", "file"]
+    refuses(["benchmark", *arguments], words, tmp_path, capsys)
 
 
 def test_a_missing_extra_is_named(monkeypatch, capsys):
