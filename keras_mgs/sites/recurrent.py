@@ -1,6 +1,7 @@
 """Recurrent cells: steps are positions, and the activations are handed each gate's z."""
 
 import dataclasses
+import sys
 
 import keras
 from keras import ops
@@ -9,8 +10,8 @@ from keras_mgs.sites.convolution import Window, kernel_site, window
 from keras_mgs.sites.registry import rule
 from keras_mgs.sites.site import Site
 
-# Keras does not export this class.
-_ConvLSTMCell = type(keras.layers.ConvLSTM1D(1, 1).cell)
+# Keras does not export this class. (To make a layer and ask its cell would start TensorFlow.)
+_ConvLSTMCell = sys.modules[keras.layers.ConvLSTM1D.__base__.__module__].ConvLSTMCell
 
 
 @rule(keras.layers.SimpleRNNCell)
