@@ -505,6 +505,23 @@ def test_a_regular_kernel_is_not_called_singular():
         keras_mgs.log_det(model, x)
 
 
+def test_equal_samples_have_the_eigenvalues_of_one_times_their_number():
+    """As dead networks see them. TensorFlow's own solver ends in an error on this very K."""
+    model = keras.Sequential([keras.Input((2,)), layers.Dense(3), layers.Dense(10)])
+    rng = np.random.default_rng(269)
+    model.set_weights([np.round(8 * rng.normal(size=w.shape)) / 8 for w in model.get_weights()])
+    one = keras_mgs.eigenvalues(model, np.ones((1, 2)))
+    found = keras_mgs.eigenvalues(model, np.ones((32, 2))).numpy()
+    np.testing.assert_allclose(found[-10:], 32 * one, rtol=1e-9)
+    np.testing.assert_allclose(found[:-10], 0, atol=1e-9)
+    callback = keras_mgs.MGSMetrics(np.ones((32, 2)))
+    callback.set_model(model)
+    callback.on_train_begin()
+    logs = {}
+    callback.on_epoch_end(0, logs)
+    assert logs["mgs_singular"] == 310 and np.isfinite(logs["mgs_log_det"])
+
+
 FUNCTIONS = [
     keras_mgs.jacobian,
     keras_mgs.kernel,
