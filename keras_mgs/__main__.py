@@ -39,7 +39,7 @@ def _parser():
         nargs="+",
         metavar="METHOD",
         default=None,
-        help="which methods to train; all five by default",
+        help="which methods to train (default: the five of the paper)",
     )
     add(
         "--label-noise",
@@ -132,11 +132,11 @@ def _compare(options):
         from rich.table import Table
 
         from keras_mgs.experiments import compare as job
-        from keras_mgs.experiments.methods import METHODS
+        from keras_mgs.experiments.methods import METHODS, PAPER
         from keras_mgs.experiments.networks import NETWORKS
     from keras_mgs import checks
 
-    methods = tuple(dict.fromkeys(options.methods or METHODS))
+    methods = tuple(dict.fromkeys(options.methods or PAPER))
     checks.choice("--network", options.network, tuple(NETWORKS))
     for method in methods:
         checks.choice("--methods", method, tuple(METHODS))

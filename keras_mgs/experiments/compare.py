@@ -4,7 +4,7 @@ import joblib
 import pandas as pd
 
 from keras_mgs.experiments import datasets, figures, folders
-from keras_mgs.experiments.methods import METHODS
+from keras_mgs.experiments.methods import METHODS, check_task
 from keras_mgs.experiments.training import score_name, train
 
 _FINAL = 5  # measurements that the final score is the mean of, as in the paper
@@ -61,6 +61,7 @@ def compare(
         )
         for run in range(runs)
     ]
+    check_task(methods, samples[0].task)
     score = score_name(samples[0])
     with folders.whole(out) as folder:
         tasks = [(run, method) for run in range(runs) for method in methods]

@@ -21,7 +21,7 @@ import keras_mgs
 from keras_mgs import autodiff
 from keras_mgs.callbacks import METRICS
 from keras_mgs.experiments import networks
-from keras_mgs.experiments.methods import LOSS_GRADIENT
+from keras_mgs.experiments.methods import METHODS
 from keras_mgs.experiments.training import Clock
 from keras_mgs.kernel import EPSILON
 from keras_mgs.kernel import measure as metrics
@@ -34,7 +34,7 @@ NETWORKS = {
     "transformer": (networks.transformer, (64, 64)),
 }
 PENALTIES = {
-    "loss_gradient": lambda: keras_mgs.LossGradientPenalty(LOSS_GRADIENT),
+    "loss_gradient": lambda: keras_mgs.LossGradientPenalty(METHODS["loss_gradient"].strength),
     "hutchinson": lambda: keras_mgs.TracePenalty(every=1),
     "hutchinson_8": keras_mgs.TracePenalty,
     "exact_trace": lambda: keras_mgs.TracePenalty(estimator="exact", every=1),

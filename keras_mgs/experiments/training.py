@@ -11,8 +11,6 @@ from keras_mgs.experiments.methods import METHODS
 from keras_mgs.experiments.networks import NETWORKS
 
 LEARNING_RATE = 0.1
-# The learning rate falls exponentially, to this share of itself by the end of training.
-FINAL_LEARNING_RATE = 0.3
 PROBE = 32  # training samples that tr K and log det K are measured on
 _TEST_BATCH = 1000
 _POINTS = 100  # of a curve: a longer training is measured at evenly spaced epochs only
@@ -23,14 +21,29 @@ def score_name(dataset):
     return "accuracy" if dataset.task == "classification" else "mse"
 
 
-def train(dataset, network, method, *, epochs, batch_size, seed):
+def train(
+    dataset,
+    network,
+    method,
+    *,
+    epochs,
+    batch_size,
+    seed,
+    strength=None,
+    learning_rate=LEARNING_RATE,
+):
     """Train once; the curves, one row for each measured epoch.
+
+    A method that holds out samples to choose an epoch by has in each row what was measured at the
+    best epoch so far, and in the rows after it has stopped those of the last.
 
     Args:
         dataset: a `Dataset`.
         network, method: keys of `NETWORKS` and `METHODS`.
         epochs, batch_size: as for `fit`.
         seed: of the weights, the order of the samples and everything drawn in training.
+        strength: of the method; None: its own.
+        learning_rate: that of the first step.
 
     Returns:
         A `pandas.DataFrame` with the columns epoch (from 1), loss, train and test (accuracy in %,
@@ -38,9 +51,10 @@ def train(dataset, network, method, *, epochs, batch_size, seed):
         (of training alone, per epoch).
     """
     keras.utils.set_random_seed(seed)
-    model = METHODS[method].build(NETWORKS[network], dataset.x_train.shape[1:], dataset.outputs)
-    steps = epochs * -(-len(dataset.x_train) // batch_size)
-    rate = keras.optimizers.schedules.ExponentialDecay(LEARNING_RATE, steps, FINAL_LEARNING_RATE)
+    way = METHODS[method].at(strength)
+    model = way.build(NETWORKS[network], dataset.x_train.shape[1:], dataset.outputs)
+    samples = int(len(dataset.x_train) * (1 - way.validation))
+    optimizer = way.optimizer(learning_rate, epochs * -(-samples // batch_size), way.strength)
     if dataset.task == "classification":
         y_train, y_test = dataset.y_train, dataset.y_test
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -50,8 +64,10 @@ def train(dataset, network, method, *, epochs, batch_size, seed):
         half = dataset.x_train.shape[1] / 2
         y_train, y_test = (dataset.y_train - half) / half, (dataset.y_test - half) / half
         loss, metric, unit = "mse", keras.metrics.MeanSquaredError("score"), half**2
+    if way.loss:
+        loss = lambda y, f: way.loss(y, f, way.strength)  # noqa: E731
     # Several steps at a time: for networks this small, half of the time is Keras' own.
-    model.compile(keras.optimizers.SGD(rate), loss, metrics=[metric], steps_per_execution=8)
+    model.compile(optimizer, loss, metrics=[metric], steps_per_execution=8)
     every = max(1, epochs // _POINTS)
     clock = Clock()
     history = model.fit(
@@ -59,16 +75,18 @@ def train(dataset, network, method, *, epochs, batch_size, seed):
         y_train,
         batch_size=batch_size,
         epochs=epochs,
+        validation_split=way.validation,
         verbose=0,
         callbacks=[
             clock,
             _TestScore(dataset.x_test, y_test, every),
             keras_mgs.MGSMetrics(dataset.x_train[:PROBE], every=every),
+            *way.callbacks(way.strength),
         ],
     ).history
     curves = pd.DataFrame(
         {
-            "epoch": np.arange(1, epochs + 1),
+            "epoch": np.arange(1, len(clock.seconds) + 1),
             "loss": history["loss"],
             "train": np.multiply(history["score"], unit),
             "test": np.multiply(history["test"], unit),
@@ -76,7 +94,18 @@ def train(dataset, network, method, *, epochs, batch_size, seed):
             "seconds": clock.seconds,
         }
     )
+    if way.validation:
+        curves = _best_so_far(curves, history["val_loss"], every, epochs)
     return curves[curves["epoch"] % every == 0].reset_index(drop=True)
+
+
+def _best_so_far(curves, losses, every, epochs):
+    """Each epoch's row as the measured one of the lowest of `losses` until then."""
+    known = np.isfinite(losses) & (curves["epoch"] % every == 0)
+    losses = np.where(known, losses, np.inf)
+    best = [np.argmin(losses[: i + 1]) for i in range(len(losses))]
+    best += [best[-1]] * (epochs - len(best))
+    return curves.iloc[best].assign(epoch=np.arange(1, epochs + 1))
 
 
 class _TestScore(keras.callbacks.Callback):

@@ -4,7 +4,7 @@ import pytest
 
 from keras_mgs.experiments import figures
 from keras_mgs.experiments.compare import compare, table
-from keras_mgs.experiments.methods import METHODS
+from keras_mgs.experiments.methods import PAPER
 
 
 @pytest.fixture
@@ -23,19 +23,19 @@ def test_every_method_trains_and_the_folder_is_complete(small_digits, tmp_path):
     result = compare(
         small_digits,
         out=tmp_path / "results" / "out",
-        methods=tuple(METHODS),
+        methods=PAPER,
         runs=2,
         epochs=2,
         jobs=1,
         report=lines.append,
     )
-    assert result["method"].tolist() == list(METHODS)
-    assert len(lines) == len(METHODS) * 2
+    assert result["method"].tolist() == list(PAPER)
+    assert len(lines) == len(PAPER) * 2
     out = tmp_path / "results" / "out"
     assert sorted(p.name for p in out.iterdir()) == ["compare.png", "curves.csv", "table.csv"]
     assert [p.name for p in out.parent.iterdir()] == ["out"]  # no temporary folder is left
     curves = pd.read_csv(out / "curves.csv")
-    assert len(curves) == len(METHODS) * 2 * 2
+    assert len(curves) == len(PAPER) * 2 * 2
     numbers = curves.drop(columns="method").to_numpy()
     assert np.isfinite(numbers).all()
     pd.testing.assert_frame_equal(pd.read_csv(out / "table.csv"), result)
@@ -69,6 +69,14 @@ def test_regression_is_scored_in_squared_pixels(tmp_path):
     )
     assert {"final_mse", "best_mse"} <= set(result.columns)
     assert result["final_mse"].between(0.1, 64).all()
+
+
+def test_a_method_for_classes_is_refused_where_there_are_none(tmp_path):
+    x, y = np.zeros((4, 16, 16), np.uint8), np.full((4, 2), 8.0, "float32")
+    np.savez(tmp_path / "points.npz", x=x, y=y)
+    with pytest.raises(ValueError, match="no classes. Received: label_smoothing. Leave"):
+        compare(tmp_path / "points.npz", out=tmp_path / "out", methods=("mgs", "label_smoothing"))
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_folder_with_something_in_it_is_left_alone(small_digits, tmp_path):
