@@ -1,6 +1,7 @@
-"""Folders of results, which are there complete or not at all."""
+"""Folders and files of results, which are there complete or not at all."""
 
 import contextlib
+import os
 import tempfile
 from pathlib import Path
 
@@ -25,3 +26,30 @@ def whole(folder):
         done.mkdir()
         yield done
         done.replace(folder)
+
+
+def write(path, data):
+    """Write a file that takes its place when all of it is on the disk, whatever happens before.
+
+    Args:
+        path: of the file; one process writes it at a time.
+        data: bytes.
+
+    Raises:
+        OSError: no space left, or no permission; what was there before is there still.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise OSError(
+            f"Expected to be able to write {str(path)!r}. Received: {error.strerror or error}. "
+            "Make room for it and start the same command again: what is finished is kept."
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)  # gone already where all went well
