@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import datetime
+import functools
 import os
 import sys
 
@@ -91,7 +92,71 @@ def _parser():
     add("--peer-python", metavar="PYTHON", help="that of an environment with Neural Tangents")
     add("--scaling", action="store_true", help="how cost grows with n, q, width and depth instead")
     add("--out", help="a new folder for the results (default: results/benchmark-DATE-TIME)")
+    reproduce = commands.add_parser(
+        "reproduce",
+        help="an experiment of the paper, which can be killed and goes on",
+        description="Make an experiment of the paper again. Every finished run is kept: the same "
+        "command goes on where it was killed, and several on one folder share the work.",
+    )
+    experiments = reproduce.add_subparsers(required=True, metavar="EXPERIMENT")
+    _add_mnist(experiments)
+    report = commands.add_parser(
+        "report",
+        help="the table of an experiment, beside the paper's numbers",
+        description="Print the table of what is on the disk of an experiment, finished or not, "
+        "beside the paper's numbers, and write it into the folder as table.csv.",
+    )
+    report.set_defaults(command=_report)
+    report.add_argument("folder", metavar="FOLDER", help="what `reproduce` was given as --out")
     return parser
+
+
+def _add_mnist(experiments):
+    mnist = experiments.add_parser(
+        "mnist",
+        help="tables 1 and A.1: training sizes x label noises x methods x runs",
+        description="Corrupted MNIST: training sizes x label noises x methods x runs. What is not "
+        "given is that of the preset.",
+    )
+    mnist.set_defaults(command=_mnist)
+    add = mnist.add_argument
+    add("--preset", default="quick", help="quick (minutes; the default) or paper (weeks)")
+    add(
+        "--data",
+        default="mnist_corrupted",
+        help="as for `compare` (default: mnist_corrupted, which needs the network)",
+    )
+    add("--corruption", help="motion_blur: blur plain MNIST images as MNIST-C does")
+    add("--networks", nargs="+", metavar="NETWORK", help="lenet5, fcn")
+    add("--methods", nargs="+", metavar="METHOD", help="which methods (presets: the paper's five)")
+    add("--training-sizes", nargs="+", type=int, metavar="N", help="training samples")
+    add("--label-noises", nargs="+", type=float, metavar="SHARE", help="of labels resampled")
+    add("--runs", type=int, help="runs of each cell")
+    add("--epochs", type=int, help="epochs of each run")
+    add("--batch-size", type=int, help="samples in a training step (32)")
+    add("--learning-rate", type=float, help="at the first step (0.1)")
+    add("--seed", type=int, help="seed of the first run of each cell (0)")
+    add(
+        "--strengths",
+        nargs="+",
+        type=_strength,
+        metavar="METHOD=NUMBER",
+        help="strengths of methods that are not to be their own, such as dropout=0.3",
+    )
+    add("--jobs", type=int, default=2, help="runs at the same time (default: 2)")
+    add("--threads", type=int, default=1, help="threads of each run (default: 1)")
+    add("--cluster", metavar="ADDRESS", help="a Dask scheduler, to whose workers the runs go")
+    add("--out", default="results/mnist", help="the folder of records (default: results/mnist)")
+
+
+def _strength(text):
+    method, _, number = text.partition("=")
+    try:
+        return method, float(number)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"Expected METHOD=NUMBER. Received: {text!r}. For instance dropout=0.3"
+        ) from None
 
 
 @contextlib.contextmanager
@@ -112,12 +177,13 @@ def _progress(name, total):
     from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 
     columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns) as progress:
+    # The time left is estimated by all that has been done: a training may take hours.
+    with Progress(*columns, speed_estimate_period=1e9) as progress:
         task = progress.add_task(name, total=total)
 
-        def report(line):
+        def report(line, amount=1):
             progress.console.print(line)
-            progress.advance(task)
+            progress.advance(task, amount)
 
         yield report
 
@@ -251,6 +317,98 @@ def _benchmark(options):
         table.add_row(*(line[heading] for heading in headings))
     console.print(table)
     console.print(f"Written to {out}: benchmark.csv")
+
+
+def _mnist(options):
+    with _experiments():
+        from rich.console import Console
+
+        from keras_mgs.experiments import mnist
+        from keras_mgs.experiments.grid import grid, missing
+        from keras_mgs.experiments.methods import METHODS
+        from keras_mgs.experiments.store import Store
+    from keras_mgs import checks
+
+    checks.choice("--preset", options.preset, tuple(mnist.PRESETS))
+    for name in ("jobs", "threads"):
+        checks.count(f"--{name}", getattr(options, name))
+    given = {
+        name: getattr(options, name)
+        for name in (*mnist.PRESETS["paper"], "batch_size", "learning_rate", "seed")
+        if getattr(options, name) is not None
+    }
+    store = Store(options.out, "mnist")
+    runs = mnist.plan(
+        options.data,
+        corruption=options.corruption,
+        strengths=dict(options.strengths or ()),
+        **{**mnist.PRESETS[options.preset], **given},
+    )
+    console = Console()
+    waiting = missing(store, runs, console.print)
+    console.print(f"{len(runs) - len(waiting)} of {len(runs)} runs are there.")
+    size = sum(run["training_size"] for run in waiting)
+
+    def report(run, curves):
+        line = f"{run['network']}, {run['training_size']} samples, {run['label_noise']:.0%} noise, "
+        line += f"{METHODS[run['method']].label}, seed {run['seed']}: {curves['test'].iloc[-1]:.1f}"
+        progress(line, len(waiting) * run["training_size"] / size)
+
+    data = os.path.abspath(options.data) if os.path.exists(options.data) else options.data
+    with _cluster(options.cluster), _progress("runs", len(waiting)) as progress:
+        grid(
+            waiting,
+            functools.partial(mnist.train, data=data),
+            store=store,
+            jobs=None if options.cluster else options.jobs,
+            threads=options.threads,
+            report=report,
+        )
+    _print_report(store, console)
+
+
+@contextlib.contextmanager
+def _cluster(address):
+    """Let joblib send its jobs to a Dask scheduler, if there is an address."""
+    if address is None:
+        yield
+        return
+    import joblib
+
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise ImportError(
+            f"`--cluster` needs Dask. Received: {error}. Install it: pip install distributed"
+        ) from error
+    with Client(address), joblib.parallel_config(backend="dask"):
+        yield
+
+
+def _report(options):
+    with _experiments():
+        from rich.console import Console
+
+        from keras_mgs.experiments.store import Store
+
+    _print_report(Store(options.folder), Console())
+
+
+def _print_report(store, console):
+    from rich.table import Table
+
+    from keras_mgs.experiments import folders, report
+
+    found = report.table(store.records(console.print))
+    folders.write(store.folder / "table.csv", found.to_csv(index=False).encode())
+    lines = report.words(found)
+    table = Table(title="test accuracy, %: mean ± standard deviation (maximum of the mean curve)")
+    for heading in lines[0] if lines else ():
+        table.add_column(heading)
+    for line in lines:
+        table.add_row(*line.values())
+    console.print(table)
+    console.print(f"Written to {store.folder}: table.csv")
 
 
 if __name__ == "__main__":

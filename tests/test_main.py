@@ -106,6 +106,67 @@ def test_a_wrong_argument_of_benchmark_is_one_sentence_and_nothing_is_written(
     refuses(["benchmark", *arguments], words, tmp_path, capsys)
 
 
+def test_reproduce_goes_on_and_report_prints_the_same(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "140")
+    arguments = ["--data", "digits", "--training-sizes", "40", "--label-noises", "0.5"]
+    arguments += ["--networks", "fcn", "--methods", "mgs", "--epochs", "1", "--jobs", "1"]
+    assert main(["reproduce", "mnist", *arguments]) == 0
+    first = capsys.readouterr().out
+    assert "0 of 1 runs are there" in first and "MGS (tr K)" in first
+    assert main(["reproduce", "mnist", *arguments]) == 0
+    second = capsys.readouterr().out
+    assert "1 of 1 runs are there" in second
+    assert main(["report", "results/mnist"]) == 0
+    table = capsys.readouterr().out
+    assert first.endswith(table) and second.endswith(table)
+    header, row = (tmp_path / "results" / "mnist" / "table.csv").read_text().splitlines()
+    assert header.startswith("data,corruption,network,method") and row.startswith("digits,,fcn,mgs")
+
+    (record,) = (tmp_path / "results" / "mnist" / "runs").iterdir()
+    record.write_bytes(record.read_bytes()[:50])
+    assert main(["report", "results/mnist"]) == 0
+    assert f"{record.name} is damaged" in capsys.readouterr().out.replace("\n", "")
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["--preset", "slow"], ["'quick', 'paper'", "Received: --preset='slow'"]),
+        (["--networks", "vgg"], ["'lenet5', 'fcn'", "Received: networks='vgg'"]),
+        (["--methods", "sgd"], ["'mgs'", "Received: methods='sgd'"]),
+        (["--strengths", "mgs=-1"], ["positive", "Received: strength=-1.0"]),
+        (["--strengths", "mgs=x"], ["METHOD=NUMBER", "Received: 'mgs=x'"]),
+        (["--data", "digit"], ["digits", "Received: data='digit'"]),
+        (["--jobs", "0"], ["at least 1", "Received: --jobs=0"]),
+        (["--threads", "0"], ["at least 1", "Received: --threads=0"]),
+        (["--out", "full"], ["new or empty", "Received: folder='full'"]),
+        (["--out", "other"], ["'mnist'", "Received: folder='other'", "'keypoints'"]),
+    ],
+)
+def test_a_wrong_argument_of_reproduce_is_one_sentence_and_nothing_is_written(
+    arguments, words, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    for folder, file in {"full": "file", "other": "experiment.json"}.items():
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / file).write_text('{"experiment": "keypoints", "version": 1}')
+    before = sorted(tmp_path.rglob("*"))
+    command = ["reproduce", "mnist", "--data", "digits", "--training-sizes", "40", *arguments]
+    try:
+        assert main(command) == 2
+    except SystemExit as error:  # argparse's own
+        assert error.code == 2
+    error = capsys.readouterr().err
+    assert "keras-mgs" in error and all(word in error for word in words)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_report_of_no_experiment_is_one_sentence(tmp_path, capsys):
+    assert main(["report", str(tmp_path)]) == 2
+    assert "without experiment.json" in capsys.readouterr().err
+
+
 def test_a_missing_extra_is_named(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "keras_mgs.experiments.compare", None)
     monkeypatch.delattr("keras_mgs.experiments.compare", raising=False)

@@ -7,7 +7,7 @@ from keras_mgs.experiments import datasets, figures, folders
 from keras_mgs.experiments.methods import METHODS, check_task
 from keras_mgs.experiments.training import score_name, train
 
-_FINAL = 5  # measurements that the final score is the mean of, as in the paper
+FINAL = 5  # measurements that the final score is the mean of, as in the paper
 
 
 def compare(
@@ -75,7 +75,7 @@ def compare(
             curve.insert(0, "run", run)
             curve.insert(0, "method", method)
             curves.append(curve)
-            final = curve["test"].tail(_FINAL).mean()
+            final = curve["test"].tail(FINAL).mean()
             report(f"{METHODS[method].label}, run {run + 1} of {runs}: {final:.1f}")
         curves = pd.concat(curves, ignore_index=True)
         result = table(curves, score)
@@ -95,7 +95,7 @@ def table(curves, score):
     runs = curves.groupby(["method", "run"], sort=False)
     by_run = pd.DataFrame(
         {
-            "final": runs["test"].apply(lambda test: test.tail(_FINAL).mean()),
+            "final": runs["test"].apply(lambda test: test.tail(FINAL).mean()),
             "best": runs["test"].max() if score == "accuracy" else runs["test"].min(),
             "seconds": runs["seconds"].median(),
         }
