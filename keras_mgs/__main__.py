@@ -4,15 +4,16 @@ import argparse
 import contextlib
 import datetime
 import functools
+import inspect
 import os
 import sys
 
 
 def main(arguments=None):
     """Run a command; the exit status is 0, or 2 for a wrong argument or bad data."""
-    parser = _parser()
-    options = parser.parse_args(arguments)
+    arguments = sys.argv[1:] if arguments is None else arguments
     try:
+        options = _parser(arguments).parse_args(arguments)
         options.command(options)
     except (ValueError, OSError, ImportError) as error:
         print(f"keras-mgs: error: {error}", file=sys.stderr)
@@ -20,7 +21,7 @@ def main(arguments=None):
     return 0
 
 
-def _parser():
+def _parser(arguments):
     parser = argparse.ArgumentParser(prog="keras-mgs", description="Model Gradient Similarity.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     compare = commands.add_parser(
@@ -98,55 +99,49 @@ def _parser():
         description="Make an experiment of the paper again. Every finished run is kept: the same "
         "command goes on where it was killed, and several on one folder share the work.",
     )
-    experiments = reproduce.add_subparsers(required=True, metavar="EXPERIMENT")
-    _add_mnist(experiments)
+    if arguments[:1] == ["reproduce"]:  # to know its experiments takes seconds of imports
+        _add_experiments(reproduce)
     report = commands.add_parser(
         "report",
-        help="the table of an experiment, beside the paper's numbers",
+        help="the table and the pictures of an experiment, beside the paper's numbers",
         description="Print the table of what is on the disk of an experiment, finished or not, "
-        "beside the paper's numbers, and write it into the folder as table.csv.",
+        "beside the paper's numbers, and write it and its pictures into the folder.",
     )
     report.set_defaults(command=_report)
     report.add_argument("folder", metavar="FOLDER", help="what `reproduce` was given as --out")
     return parser
 
 
-def _add_mnist(experiments):
-    mnist = experiments.add_parser(
-        "mnist",
-        help="tables 1 and A.1: training sizes x label noises x methods x runs",
-        description="Corrupted MNIST: training sizes x label noises x methods x runs. What is not "
-        "given is that of the preset.",
-    )
-    mnist.set_defaults(command=_mnist)
-    add = mnist.add_argument
-    add("--preset", default="quick", help="quick (minutes; the default) or paper (weeks)")
-    add(
-        "--data",
-        default="mnist_corrupted",
-        help="as for `compare` (default: mnist_corrupted, which needs the network)",
-    )
-    add("--corruption", help="motion_blur: blur plain MNIST images as MNIST-C does")
-    add("--networks", nargs="+", metavar="NETWORK", help="lenet5, fcn")
-    add("--methods", nargs="+", metavar="METHOD", help="which methods (presets: the paper's five)")
-    add("--training-sizes", nargs="+", type=int, metavar="N", help="training samples")
-    add("--label-noises", nargs="+", type=float, metavar="SHARE", help="of labels resampled")
-    add("--runs", type=int, help="runs of each cell")
-    add("--epochs", type=int, help="epochs of each run")
-    add("--batch-size", type=int, help="samples in a training step (32)")
-    add("--learning-rate", type=float, help="at the first step (0.1)")
-    add("--seed", type=int, help="seed of the first run of each cell (0)")
-    add(
-        "--strengths",
-        nargs="+",
-        type=_strength,
-        metavar="METHOD=NUMBER",
-        help="strengths of methods that are not to be their own, such as dropout=0.3",
-    )
-    add("--jobs", type=int, default=2, help="runs at the same time (default: 2)")
-    add("--threads", type=int, default=1, help="threads of each run (default: 1)")
-    add("--cluster", metavar="ADDRESS", help="a Dask scheduler, to whose workers the runs go")
-    add("--out", default="results/mnist", help="the folder of records (default: results/mnist)")
+def _add_experiments(reproduce):
+    """A command for each experiment, and an option for each of its settings."""
+    with _experiments():
+        from keras_mgs.experiments import reproduce as job
+
+    experiments = reproduce.add_subparsers(required=True, metavar="EXPERIMENT")
+    for name, module in job.EXPERIMENTS.items():
+        words = (module.__doc__ or "").partition("\n")[0]
+        experiment = experiments.add_parser(
+            name,
+            help=words,
+            description=f"{words} What is not given is that of the preset.",
+            argument_default=argparse.SUPPRESS,
+        )
+        experiment.set_defaults(command=functools.partial(_reproduce, name))
+        add = experiment.add_argument
+        words = "quick (minutes on two cores; the default) or paper (its own, which may take weeks)"
+        add("--preset", default="quick", help=words)
+        for setting, default in job.settings(name).items():
+            option = dict(_SETTINGS[setting])
+            if default is inspect.Parameter.empty:
+                option["required"] = setting == "data"
+            elif default is not None:
+                option["help"] += f" (default: {default})"
+            add(f"--{setting.replace('_', '-')}", **option)
+        add("--jobs", type=int, default=2, help="runs at the same time (default: 2)")
+        add("--threads", type=int, default=1, help="threads of each run (default: 1)")
+        add("--cluster", default=None, metavar="ADDRESS", help="a Dask scheduler to run on")
+        out = f"results/{name}"
+        add("--out", default=out, help=f"the folder of records (default: {out})")
 
 
 def _strength(text):
@@ -157,6 +152,48 @@ def _strength(text):
         raise argparse.ArgumentTypeError(
             f"Expected METHOD=NUMBER. Received: {text!r}. For instance dropout=0.3"
         ) from None
+
+
+class _Strengths(argparse.Action):
+    """Pairs as a dict."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        setattr(namespace, self.dest, dict(values))
+
+
+def _corruption(text):
+    return None if text == "none" else text
+
+
+# What the settings of experiments are as options: keywords of `add_argument`.
+_SETTINGS: dict = {
+    "data": {"help": "as for `compare`; mnist_corrupted needs the network"},
+    "corruption": {
+        "type": _corruption,
+        "help": "motion_blur: blur plain images as MNIST-C does; or none",
+    },
+    "networks": {"nargs": "+", "metavar": "NETWORK", "help": "which networks"},
+    "methods": {"nargs": "+", "metavar": "METHOD", "help": "which methods"},
+    "training_sizes": {"nargs": "+", "type": int, "metavar": "N", "help": "training samples"},
+    "label_noises": {
+        "nargs": "+",
+        "type": float,
+        "metavar": "SHARE",
+        "help": "shares of the training labels that are resampled uniformly",
+    },
+    "runs": {"type": int, "help": "runs of each cell"},
+    "epochs": {"type": int, "help": "epochs of each run"},
+    "batch_size": {"type": int, "help": "samples in a training step"},
+    "learning_rate": {"type": float, "help": "that of the first step"},
+    "seed": {"type": int, "help": "seed of the first run of each cell"},
+    "strengths": {
+        "nargs": "+",
+        "type": _strength,
+        "action": _Strengths,
+        "metavar": "METHOD=NUMBER",
+        "help": "strengths of methods that are not to be their own, such as dropout=0.3",
+    },
+}
 
 
 @contextlib.contextmanager
@@ -319,96 +356,62 @@ def _benchmark(options):
     console.print(f"Written to {out}: benchmark.csv")
 
 
-def _mnist(options):
+def _reproduce(name, options):
     with _experiments():
         from rich.console import Console
 
-        from keras_mgs.experiments import mnist
-        from keras_mgs.experiments.grid import grid, missing
-        from keras_mgs.experiments.methods import METHODS
+        from keras_mgs.experiments import reproduce as job
+        from keras_mgs.experiments.grid import missing
         from keras_mgs.experiments.store import Store
     from keras_mgs import checks
 
-    checks.choice("--preset", options.preset, tuple(mnist.PRESETS))
-    for name in ("jobs", "threads"):
-        checks.count(f"--{name}", getattr(options, name))
-    given = {
-        name: getattr(options, name)
-        for name in (*mnist.PRESETS["paper"], "batch_size", "learning_rate", "seed")
-        if getattr(options, name) is not None
-    }
-    store = Store(options.out, "mnist")
-    runs = mnist.plan(
-        options.data,
-        corruption=options.corruption,
-        strengths=dict(options.strengths or ()),
-        **{**mnist.PRESETS[options.preset], **given},
-    )
+    for count in ("jobs", "threads"):
+        checks.count(f"--{count}", getattr(options, count))
+    given = {key: getattr(options, key) for key in job.settings(name) if hasattr(options, key)}
+    store = Store(options.out, name)
+    runs = job.plan(name, options.preset, **given)
     console = Console()
     waiting = missing(store, runs, console.print)
     console.print(f"{len(runs) - len(waiting)} of {len(runs)} runs are there.")
-    size = sum(run["training_size"] for run in waiting)
+    size = sum(map(job.size, waiting))
 
     def report(run, curves):
-        line = f"{run['network']}, {run['training_size']} samples, {run['label_noise']:.0%} noise, "
-        line += f"{METHODS[run['method']].label}, seed {run['seed']}: {curves['test'].iloc[-1]:.1f}"
-        progress(line, len(waiting) * run["training_size"] / size)
+        progress(job.line(run, curves), len(waiting) * job.size(run) / size)
 
-    data = os.path.abspath(options.data) if os.path.exists(options.data) else options.data
-    with _cluster(options.cluster), _progress("runs", len(waiting)) as progress:
-        grid(
+    with _progress("runs", len(waiting)) as progress:
+        job.reproduce(
+            store,
             waiting,
-            functools.partial(mnist.train, data=data),
-            store=store,
-            jobs=None if options.cluster else options.jobs,
+            data=given.get("data", job.settings(name).get("data")),
+            jobs=options.jobs,
             threads=options.threads,
+            cluster=options.cluster,
             report=report,
         )
-    _print_report(store, console)
-
-
-@contextlib.contextmanager
-def _cluster(address):
-    """Let joblib send its jobs to a Dask scheduler, if there is an address."""
-    if address is None:
-        yield
-        return
-    import joblib
-
-    try:
-        from distributed import Client
-    except ImportError as error:
-        raise ImportError(
-            f"`--cluster` needs Dask. Received: {error}. Install it: pip install distributed"
-        ) from error
-    with Client(address), joblib.parallel_config(backend="dask"):
-        yield
+    _print_report(options.out, console)
 
 
 def _report(options):
     with _experiments():
         from rich.console import Console
 
-        from keras_mgs.experiments.store import Store
-
-    _print_report(Store(options.folder), Console())
+    _print_report(options.folder, Console())
 
 
-def _print_report(store, console):
-    from rich.table import Table
+def _print_report(folder, console):
+    with _experiments():
+        from rich.table import Table
 
-    from keras_mgs.experiments import folders, report
+        from keras_mgs.experiments import reproduce as job
 
-    found = report.table(store.records(console.print))
-    folders.write(store.folder / "table.csv", found.to_csv(index=False).encode())
-    lines = report.words(found)
-    table = Table(title="test accuracy, %: mean ± standard deviation (maximum of the mean curve)")
+    title, lines, files = job.report(folder, console.print)
+    table = Table(title=title)
     for heading in lines[0] if lines else ():
         table.add_column(heading)
     for line in lines:
         table.add_row(*line.values())
     console.print(table)
-    console.print(f"Written to {store.folder}: table.csv")
+    console.print(f"Written to {folder}: {', '.join(files)}")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from keras_mgs.__main__ import main
+from keras_mgs.experiments.reproduce import EXPERIMENTS, settings
 
 
 def refuses(arguments, words, folder, capsys):
@@ -132,7 +133,7 @@ def test_reproduce_goes_on_and_report_prints_the_same(tmp_path, monkeypatch, cap
 @pytest.mark.parametrize(
     "arguments, words",
     [
-        (["--preset", "slow"], ["'quick', 'paper'", "Received: --preset='slow'"]),
+        (["--preset", "slow"], ["'quick', 'paper'", "Received: preset='slow'"]),
         (["--networks", "vgg"], ["'lenet5', 'fcn'", "Received: networks='vgg'"]),
         (["--methods", "sgd"], ["'mgs'", "Received: methods='sgd'"]),
         (["--strengths", "mgs=-1"], ["positive", "Received: strength=-1.0"]),
@@ -141,7 +142,7 @@ def test_reproduce_goes_on_and_report_prints_the_same(tmp_path, monkeypatch, cap
         (["--jobs", "0"], ["at least 1", "Received: --jobs=0"]),
         (["--threads", "0"], ["at least 1", "Received: --threads=0"]),
         (["--out", "full"], ["new or empty", "Received: folder='full'"]),
-        (["--out", "other"], ["'mnist'", "Received: folder='other'", "'keypoints'"]),
+        (["--out", "other"], ["'mnist'", "Received: folder='other'", "'bees'"]),
     ],
 )
 def test_a_wrong_argument_of_reproduce_is_one_sentence_and_nothing_is_written(
@@ -150,7 +151,7 @@ def test_a_wrong_argument_of_reproduce_is_one_sentence_and_nothing_is_written(
     monkeypatch.chdir(tmp_path)
     for folder, file in {"full": "file", "other": "experiment.json"}.items():
         (tmp_path / folder).mkdir()
-        (tmp_path / folder / file).write_text('{"experiment": "keypoints", "version": 1}')
+        (tmp_path / folder / file).write_text('{"experiment": "bees", "version": 1}')
     before = sorted(tmp_path.rglob("*"))
     command = ["reproduce", "mnist", "--data", "digits", "--training-sizes", "40", *arguments]
     try:
@@ -162,9 +163,23 @@ def test_a_wrong_argument_of_reproduce_is_one_sentence_and_nothing_is_written(
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_every_experiment_has_an_option_for_each_setting(capsys):
+    for name in EXPERIMENTS:
+        with pytest.raises(SystemExit, match="0"):
+            main(["reproduce", name, "--help"])
+        printed = capsys.readouterr().out
+        for setting in (*settings(name), "preset", "jobs", "threads", "cluster", "out"):
+            assert f"--{setting.replace('_', '-')} " in printed
+
+
 def test_report_of_no_experiment_is_one_sentence(tmp_path, capsys):
     assert main(["report", str(tmp_path)]) == 2
     assert "without experiment.json" in capsys.readouterr().err
+    (tmp_path / "experiment.json").write_text('{"experiment": "bees", "version": 1}')
+    assert main(["report", str(tmp_path)]) == 2
+    assert (
+        "'mnist'" in (error := capsys.readouterr().err) and "Received: experiment='bees'" in error
+    )
 
 
 def test_a_missing_extra_is_named(monkeypatch, capsys):

@@ -12,7 +12,7 @@ import pandas as pd
 from keras_mgs.experiments import folders
 
 VERSION = 1  # of what settings mean: runs of different versions are not to be mixed
-_READABLE = ("network", "method", "training_size", "label_noise", "seed")  # in a record's name
+READABLE = ("network", "method", "training_size", "label_noise", "seed")  # of a run, by settings
 
 
 class Damaged(ValueError):
@@ -78,7 +78,7 @@ class Store:
 
     def path(self, settings):
         """Where the record of a run with these settings, a dict for JSON, has its place."""
-        words = [str(settings[key]) for key in _READABLE if key in settings]
+        words = [str(settings[key]) for key in READABLE if key in settings]
         return self.folder / "runs" / f"{'-'.join([*words, _digest(settings)[:10]])}.json"
 
     def write(self, settings, curves):

@@ -1,0 +1,121 @@
+"""The experiments of the paper, which are all planned, run and reported in one way.
+
+An experiment is a module with
+
+    PRESETS: "quick" and "paper", each a dict of arguments of `plan`;
+    plan: of keyword arguments, each an option of the command line, to the settings of all runs:
+        dicts for JSON, of which nothing but the numbers of a run may depend;
+    train: of the settings of a run, and the data if `plan` takes any, to a `pandas.DataFrame`;
+    TITLE, table, words: a `pandas.DataFrame` of the records (pairs of settings and frames), and
+        what people read of it, a dict of texts per row;
+    figures: pictures of the records, by the names of their files.
+"""
+
+import contextlib
+import functools
+import inspect
+import io
+import os
+import warnings
+
+import joblib
+
+from keras_mgs import checks
+from keras_mgs.experiments import folders, mnist
+from keras_mgs.experiments.grid import grid
+from keras_mgs.experiments.store import READABLE, Store
+
+EXPERIMENTS = {"mnist": mnist}
+
+
+def settings(experiment):
+    """The names of what `plan` takes, with their defaults; `inspect.Parameter.empty`: none."""
+    parameters = inspect.signature(EXPERIMENTS[experiment].plan).parameters
+    return {name: parameter.default for name, parameter in parameters.items()}
+
+
+def plan(experiment, preset, **given):
+    """The settings of all runs: those of a preset, but for what is given.
+
+    Raises:
+        ValueError: there is no such preset, and as the experiment's `plan`.
+    """
+    module = EXPERIMENTS[experiment]
+    checks.choice("preset", preset, tuple(module.PRESETS))
+    return module.plan(**{**module.PRESETS[preset], **given})
+
+
+def size(run):
+    """How long a run takes, in a unit of its own."""
+    return run["training_size"] * run["epochs"]
+
+
+def line(run, found):
+    """What a run was, and what came out."""
+    words = [str(run[key]).replace("_", " ") for key in READABLE if key in run]
+    return f"{', '.join(words)}: {found['test'].iloc[-1]:.1f}"
+
+
+def reproduce(store, runs, *, data=None, jobs=1, threads=1, cluster=None, report=lambda *_: None):
+    """Do those of the runs that have no record in `store` yet, as `grid` does.
+
+    Args:
+        store: a `Store` of one of `EXPERIMENTS`.
+        runs: some of the settings that its `plan` has made.
+        data: as `plan` was given it.
+        jobs, threads, report: as for `grid`.
+        cluster: the address of a Dask scheduler, to which the runs go instead; or None.
+    """
+    train = EXPERIMENTS[store.experiment].train
+    if data is not None:
+        data = os.path.abspath(data) if os.path.exists(data) else data
+        train = functools.partial(train, data=data)
+    with _dask(cluster) if cluster else contextlib.nullcontext():
+        grid(
+            runs,
+            train,
+            store=store,
+            jobs=None if cluster else jobs,
+            threads=threads,
+            report=report,
+        )
+
+
+@contextlib.contextmanager
+def _dask(address):
+    """Let joblib send its jobs to a Dask scheduler."""
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise ImportError(
+            f"`--cluster` needs Dask. Received: {error}. Install it: pip install distributed"
+        ) from error
+    with Client(address), joblib.parallel_config(backend="dask"):
+        yield
+
+
+def report(folder, warn=warnings.warn):
+    """Write the table and the figures of what is on the disk of an experiment, finished or not.
+
+    Args:
+        folder: of a `Store`.
+        warn: is told of damaged records.
+
+    Returns:
+        The title of the table, what people read of it, a dict of texts per row, and the names of
+        the files.
+
+    Raises:
+        FileNotFoundError, ValueError: there are no records, or not of one of `EXPERIMENTS`.
+    """
+    store = Store(folder)
+    module = EXPERIMENTS[checks.choice("experiment", store.experiment, tuple(EXPERIMENTS))]
+    records = list(store.records(warn))
+    table = module.table(records)
+    folders.write(store.folder / "table.csv", table.to_csv(index=False).encode())
+    figures = module.figures(records) if records else {}
+    for name, figure in figures.items():
+        picture = io.BytesIO()
+        figure.savefig(picture, dpi=150)
+        folders.write(store.folder / name, picture.getvalue())
+    return module.TITLE, module.words(table), ["table.csv", *figures]

@@ -1,0 +1,133 @@
+"""Runs on a data set: what is asked of their settings, all of them as a list, and one of them."""
+
+import hashlib
+import itertools
+from pathlib import Path
+
+import keras
+
+from keras_mgs import checks
+from keras_mgs.experiments import datasets, training
+from keras_mgs.experiments.methods import METHODS, check_task
+from keras_mgs.experiments.networks import NETWORKS
+
+
+def plan(
+    task,
+    data="mnist_corrupted",
+    *,
+    corruption=None,
+    networks,
+    methods,
+    training_sizes,
+    label_noises,
+    runs,
+    epochs,
+    batch_size=32,
+    learning_rate=training.LEARNING_RATE,
+    seed=0,
+    strengths=None,
+):
+    """The settings of every run, after a look at the data, whose smallest and largest part is read.
+
+    The methods meet the same samples, label noise and first weights, which `seed` alone decides: a
+    run gives the numbers of `compare` with its settings.
+
+    Args:
+        task: "classification" or "regression": what the data must be for.
+        data, corruption: as for `datasets.load`.
+        networks, methods: keys of `NETWORKS` and `METHODS`.
+        training_sizes: numbers of samples; those of classes are drawn stratified.
+        label_noises: as for `datasets.load`.
+        runs: of each cell; run r has seed + r.
+        epochs: as for `train`, or a dict of them by network.
+        batch_size, learning_rate: as for `train`.
+        strengths: a dict of those that are not to be the methods' own, by method; or None.
+
+    Returns:
+        A list of dicts; run by run, so that all cells have been trained once before any is again.
+
+    Raises:
+        TypeError, ValueError: a bad argument, or data for another task.
+        FileNotFoundError, ImportError: as `datasets.load`.
+    """
+    strengths = strengths or {}
+    for name, words, allowed in (
+        ("networks", networks, NETWORKS),
+        ("methods", methods, METHODS),
+        ("strengths", strengths, methods),
+    ):
+        for word in words:
+            checks.choice(name, word, tuple(allowed))
+    checks.count("runs", runs)
+    checks.count("batch_size", batch_size)
+    checks.positive("learning_rate", learning_rate)
+    epochs = epochs if isinstance(epochs, dict) else dict.fromkeys(networks, epochs)
+    for network in networks:
+        checks.count("epochs", epochs[network])
+    noises = [checks.number("label_noises", noise) for noise in label_noises]
+    sizes = [checks.count("training_sizes", size) for size in training_sizes]
+    check_task(methods, task)
+    ways = [METHODS[method].at(strengths.get(method)) for method in methods]
+    for size, noise in ((min(sizes), min(noises)), (max(sizes), max(noises))):
+        found = datasets.load(
+            data, corruption=corruption, training_size=size, label_noise=noise, seed=seed
+        )
+        check_data(data, found.task, task)
+    grid = itertools.product(range(runs), networks, sizes, noises, zip(methods, ways, strict=True))
+    return [
+        {
+            "data": identity(data),
+            "corruption": corruption,
+            "network": network,
+            "method": method,
+            "strength": way.strength,
+            "training_size": size,
+            "label_noise": noise,
+            "epochs": epochs[network],
+            "batch_size": batch_size,
+            "learning_rate": float(learning_rate),
+            "seed": seed + run,
+        }
+        for run, network, size, noise, (method, way) in grid
+    ]
+
+
+def train(settings, data):
+    """The curves of one run of `plan`; `data` as there, for what has the same content."""
+    keras.backend.clear_session()  # or a worker grows from run to run
+    return training.train(
+        load(settings, data), settings["network"], settings["method"], **options(settings)
+    )
+
+
+def load(settings, data):
+    """The `Dataset` of a run of `plan`."""
+    keys = ("corruption", "training_size", "label_noise", "seed")
+    return datasets.load(data, **{key: settings[key] for key in keys})
+
+
+def options(settings):
+    """How a run of `plan` is trained: keyword arguments of `training.train`."""
+    keys = ("strength", "epochs", "batch_size", "learning_rate", "seed")
+    return {key: settings[key] for key in keys}
+
+
+def check_data(data, found, task):
+    """That data are for this task."""
+    if found != task:
+        arrays = {
+            "classification": "with classes, x_train, y_train, x_test and y_test",
+            "regression": "with keypoints, x and y",
+        }
+        raise ValueError(
+            f"Expected `data` {arrays[task]}. "
+            f"Received: data={str(data)!r} with other targets. Choose another file."
+        )
+
+
+def identity(data):
+    """What tells data apart on every machine: their name, and of a file also its content."""
+    if data in datasets.NAMES:
+        return data
+    return f"{Path(data).stem}-{hashlib.sha256(Path(data).read_bytes()).hexdigest()[:8]}"
