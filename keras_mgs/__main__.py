@@ -181,6 +181,13 @@ _SETTINGS: dict = {
         "metavar": "SHARE",
         "help": "shares of the training labels that are resampled uniformly",
     },
+    "training_share": {"type": float, "metavar": "SHARE", "help": "of all samples, to train on"},
+    "target_noises": {
+        "nargs": "+",
+        "type": float,
+        "metavar": "PIXELS",
+        "help": "standard deviations of the noise on the training targets",
+    },
     "runs": {"type": int, "help": "runs of each cell"},
     "epochs": {"type": int, "help": "epochs of each run"},
     "batch_size": {"type": int, "help": "samples in a training step"},

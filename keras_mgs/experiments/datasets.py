@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from sklearn.utils import resample
@@ -68,7 +69,9 @@ def load(
         data: `"digits"`, `"mnist"`, `"mnist_corrupted"`, or the path of an .npz with either
             x_train, y_train, x_test, y_test (uint8 or already scaled float images (n, h, w) or
             (n, h, w, c), integer labels (n,) or (n, 1)), or x (n, h, w), y (n, t) and optionally
-            split (n,) with 0 for train, 1 for validation and 2 for test.
+            split (n,) with 0 for train, 1 for validation and 2 for test; or that of Kaggle's .csv
+            of facial keypoints: t columns of targets and Image, pixels with spaces between them,
+            of which rows with missing values are dropped.
         corruption: None, or `"motion_blur"` for MNIST-C's at severity 1 (uint8 images only).
         training_size: int, training samples to draw, stratified by class. By default 3000 for
             classification, or all where there are fewer, and all for regression.
@@ -229,8 +232,11 @@ def _read(data: str | os.PathLike[str], rng: np.random.Generator) -> Dataset:
         return _classification("mnist", _download_mnist())
     if data == "mnist_corrupted":
         return _classification("mnist_corrupted", _download_mnist_corrupted())
-    arrays = _read_named_npz(data)
+    _check_exists(data)
     name = Path(data).stem
+    if Path(data).suffix.lower() == ".csv":
+        return _regression(name, _read_csv(data), rng)
+    arrays = read_npz(data, ((_IMAGES, ()), (_KEYPOINTS, ("split",))))
     if set(_IMAGES) <= arrays.keys():
         return _classification(name, arrays)
     return _regression(name, arrays, rng)
@@ -284,16 +290,36 @@ def one_line(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _read_named_npz(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-    """The arrays of one of the two layouts, of a file that may be a misspelt name."""
+def _check_exists(path: str | os.PathLike[str]) -> None:
+    """That there is such a file: it may be a misspelt name."""
     if not os.path.exists(path):
         # A bare word is a misspelt name; anything else was meant as a path.
         bare = not Path(path).suffix and os.fspath(path) == Path(path).name
         raise (ValueError if bare else FileNotFoundError)(
             f"`data` must be one of {', '.join(map(repr, NAMES))}, or the path of an existing .npz "
-            f"file. Received: data={os.fspath(path)!r}. Check the spelling."
+            f"or .csv file. Received: data={os.fspath(path)!r}. Check the spelling."
         )
-    return read_npz(path, ((_IMAGES, ()), (_KEYPOINTS, ("split",))))
+
+
+def _read_csv(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+    """The images x and the targets y of the complete rows of Kaggle's layout."""
+    try:
+        frame = pd.read_csv(path).dropna()
+        pixels = frame.pop("Image").str.split().tolist()
+        x, y = np.array(pixels, "float64"), frame.to_numpy("float32")
+        if not len(x):
+            raise ValueError("no row without missing values")
+        side = math.isqrt(x.shape[1])
+        if side**2 != x.shape[1] or not np.isin(x, np.arange(256)).all():
+            raise ValueError("Image with other than the bytes of a square")
+    # KeyError: no Image; AttributeError: one of numbers; UnicodeError is a ValueError.
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        raise ValueError(
+            "`data` must be a .csv of numbers, with a column Image of as many whole numbers from 0 "
+            f"to 255, with spaces between them, in every row. Received: data={os.fspath(path)!r} "
+            f"({one_line(error)}). Give Kaggle's training.csv as it is."
+        ) from error
+    return {"x": x.reshape(-1, side, side).astype(np.uint8), "y": y}
 
 
 def read_npz(
@@ -392,16 +418,12 @@ def _noise_error(expected: str, value: Any) -> ValueError:
 
 
 def _check_blurrable(raw: Dataset) -> None:
-    if raw.task == "regression":
-        why = "keypoints, which a blur would displace"
-    elif raw.x_train.dtype != np.uint8 or raw.x_test.dtype != np.uint8:
-        why = f"images of dtype {raw.x_train.dtype} and {raw.x_test.dtype}"
-    else:
-        return
-    raise ValueError(
-        "`corruption` must be None unless the data are uint8 images with class labels. "
-        f"Received: the data '{raw.name}' with {why}. Leave the corruption out."
-    )
+    if raw.x_train.dtype != np.uint8 or raw.x_test.dtype != np.uint8:
+        raise ValueError(
+            "`corruption` must be None unless the data are uint8 images. Received: the data "
+            f"'{raw.name}' with images of dtype {raw.x_train.dtype} and {raw.x_test.dtype}. "
+            "Leave the corruption out."
+        )
 
 
 def _training_size(raw: Dataset, size: int | None) -> int:

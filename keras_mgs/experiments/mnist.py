@@ -2,7 +2,7 @@
 
 import functools
 
-from keras_mgs.experiments import report, runs
+from keras_mgs.experiments import report, trainings
 from keras_mgs.experiments.methods import PAPER
 
 TITLE = "test accuracy, %: mean ± standard deviation (maximum of the mean curve)"
@@ -24,8 +24,8 @@ PRESETS = {
         "epochs": 400,
     },
 }
-plan = functools.partial(runs.plan, "classification")
-train = runs.train
+plan = functools.partial(trainings.plan, "classification")
+train = trainings.train
 
 
 def table(records):

@@ -36,7 +36,7 @@ def table(records, paper=None, *, lowest=False):
     """One row per cell: all runs whose settings differ in nothing but the seed.
 
     Args:
-        records: settings and curves of each run of `runs.plan`, as `Store.records` yields them.
+        records: settings and curves of runs of `trainings.plan`, as `Store.records` yields them.
         paper: rows of `published`; None: there are none.
         lowest: whether the lowest score is the best: an error instead of an accuracy.
 

@@ -514,6 +514,51 @@ def test_keypoint_file_refused(tmp_path, changes, words):
     refuse(ValueError, words, save(tmp_path / "bad.npz", arrays))
 
 
+def kaggle(path, rows):
+    """A file in the layout of Kaggle's facial keypoints: two targets and an image per row."""
+    path.write_text("\n".join(["nose_x,nose_y,Image", *rows]))
+    return path
+
+
+def test_kaggles_csv_is_read_without_rows_of_missing_values(tmp_path):
+    rows = [f"{i}.5,{'' if i == 3 else 2},{i} 0 0 255" for i in range(11)]
+    found = load(kaggle(tmp_path / "training.csv", rows))
+    assert (found.name, found.task) == ("training", "regression")
+    assert len(found.x_train) == 7 and len(found.x_test) == 3
+    x = np.concatenate([found.x_train, found.x_test])
+    y = np.concatenate([found.y_train, found.y_test])
+    order = np.argsort(y[:, 0])
+    kept = [0, 1, 2, *range(4, 11)]
+    np.testing.assert_array_equal(y[order], [[i + 0.5, 2] for i in kept])
+    np.testing.assert_allclose(
+        x[order, :, :, 0] * 255, [[[i, 0], [0, 255]] for i in kept], atol=1e-5
+    )
+
+
+@pytest.mark.parametrize(
+    "rows, words",
+    [
+        ([], ["no row without missing values"]),
+        (["1,,0 0 0 0"], ["no row without missing values"]),
+        (["1,2,0 0 0"], ["bytes of a square"]),
+        (["1,2,0 0 0 256"], ["bytes of a square"]),
+        (["1,2,0 0 0 0", "1,2,0 0 0"], ["bad.csv"]),
+        (["1,2,0 0 0 x"], ["'x'"]),
+        (["1,x,0 0 0 0"], ["'x'"]),
+        (["1,2,3"], ["column Image"]),
+    ],
+)
+def test_a_wrong_csv_is_refused(tmp_path, rows, words):
+    refuse(ValueError, words, kaggle(tmp_path / "bad.csv", rows))
+
+
+def test_a_file_that_is_no_csv_of_kaggles_is_refused(tmp_path):
+    for name, content in {"empty": b"", "columns": b"a,b\n1,2", "bytes": b"\xff\xfe\x00"}.items():
+        path = tmp_path / f"{name}.csv"
+        path.write_bytes(content)
+        refuse(ValueError, ["column Image", name], path)
+
+
 def refuse(kind, words, *args, **kwargs):
     """load raises exactly this kind, with the words, in the house's form, on one line."""
     with pytest.raises(kind) as caught:
@@ -540,9 +585,7 @@ def test_arguments_refused(options, words):
 
 
 def test_corruption_refused(tmp_path):
-    faces = save(tmp_path / "faces.npz", KEYPOINTS)
     floats = save(tmp_path / "floats.npz", IMAGES | FLOATS)
-    refuse(ValueError, ["keypoints"], faces, corruption="motion_blur")
     refuse(ValueError, ["uint8", "float32"], floats, corruption="motion_blur")
     refuse(ValueError, ["already blurred"], "mnist_corrupted", corruption="motion_blur")
 

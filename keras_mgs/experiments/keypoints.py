@@ -1,0 +1,90 @@
+"""The paper's corrupted facial keypoints: noise on the training targets × methods × runs."""
+
+from keras_mgs import checks
+from keras_mgs.experiments import datasets, report, training, trainings
+from keras_mgs.experiments.methods import PAPER
+
+TITLE = "test error, pixels²: mean ± standard deviation (minimum of the mean curve)"
+PRESETS = {
+    "quick": {  # minutes on two cores
+        "networks": ("fcn",),
+        "methods": PAPER,
+        "target_noises": (0.0, 30.0),
+        "runs": 1,
+        "epochs": 100,
+    },
+    "paper": {
+        "networks": ("lenet5", "fcn"),
+        "methods": PAPER,
+        "target_noises": (0.0, 10.0, 20.0, 30.0),
+        "runs": 10,
+        "epochs": {"lenet5": 50, "fcn": 400},
+    },
+}
+
+
+def plan(
+    data,
+    *,
+    corruption="motion_blur",
+    networks,
+    methods,
+    training_share=0.3,
+    target_noises,
+    runs,
+    epochs,
+    batch_size=128,
+    learning_rate=training.LEARNING_RATE,
+    seed=0,
+    strengths=None,
+):
+    """The settings of every run: arguments and errors as for `trainings.plan`, but
+
+    Args:
+        data: keypoints, as for `datasets.load`.
+        training_share: of all samples, those held out for validation not counted.
+        target_noises: standard deviations of what is added to the training targets, in pixels.
+    """
+    if checks.positive("training_share", training_share) >= 1:
+        raise ValueError(
+            f"Expected `training_share` to be below 1. Received: training_share={training_share!r}."
+        )
+    found = datasets.load(data)
+    trainings.check_data(data, found.task, "regression")
+    total = len(found.x_train) + len(found.x_test)
+    return trainings.plan(
+        "regression",
+        data,
+        corruption=corruption,
+        networks=networks,
+        methods=methods,
+        training_sizes=(round(training_share * total),),
+        label_noises=target_noises,
+        runs=runs,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        seed=seed,
+        strengths=strengths,
+    )
+
+
+train = trainings.train
+
+
+def table(records):
+    """The rows of `report.table`, beside the paper's tables 2 and A.2.
+
+    The paper's data are Kaggle's: with others, compare the order of the methods.
+    """
+    return report.table(records, report.published("keypoints"), lowest=True)
+
+
+def words(found):
+    """What people read of them."""
+    return report.words(found, noise="{:g} px".format)
+
+
+def figures(records):
+    """Pictures by their names."""
+    return {}

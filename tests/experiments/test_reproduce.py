@@ -1,0 +1,64 @@
+"""Every experiment from its plan to its report, as small as it can be."""
+
+import functools
+
+import numpy as np
+import pytest
+
+from keras_mgs.experiments import networks, reproduce
+from keras_mgs.experiments.store import Store
+
+SMALL = {  # settings of each
+    "mnist": {"networks": ["fcn"], "training_sizes": [40], "label_noises": [0.5]},
+    "keypoints": {"networks": ["fcn"], "target_noises": [2.0]},
+}
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    """Tracing takes nearly all of the time."""
+    monkeypatch.setitem(networks.NETWORKS, "fcn", functools.partial(networks.fcn, widths=(4,)))
+
+
+@pytest.fixture
+def data(tmp_path):
+    x = np.random.default_rng(0).integers(0, 256, (60, 16, 16), dtype=np.uint8)
+    y = np.arange(60) % 4
+    arrays = {"x_train": x[:40], "y_train": y[:40], "x_test": x[40:], "y_test": y[40:]}
+    np.savez(tmp_path / "classes.npz", **arrays)
+    np.savez(tmp_path / "points.npz", x=x, y=np.full((60, 2), 8.0, "float32"))
+    return {"mnist": tmp_path / "classes.npz", "keypoints": tmp_path / "points.npz"}
+
+
+@pytest.mark.parametrize("name", reproduce.EXPERIMENTS)
+def test_an_experiment_is_planned_run_and_reported(name, data, tmp_path):
+    given = {"methods": ["mgs", "dropout"], "epochs": 2, "runs": 2, **SMALL[name]}
+    given |= {"data": data[name]} if name in data else {}
+    runs = reproduce.plan(name, "quick", **given)
+    store, lines = Store(tmp_path / "out", name), []
+    reproduce.reproduce(
+        store,
+        runs,
+        data=given.get("data"),
+        report=lambda run, found: lines.append(reproduce.line(run, found)),
+    )
+    assert len(lines) == len(runs) == len(list(store.records()))
+    _, rows, files = reproduce.report(store.folder)
+    assert rows and len({tuple(row) for row in rows}) == 1  # the same headings in all
+    assert "table.csv" in files
+    for file in files:
+        path = store.folder / file
+        assert path.read_bytes().startswith(b"\x89PNG") == (path.suffix == ".png")
+    assert all(reproduce.size(run) > 0 for run in runs)
+
+
+@pytest.mark.parametrize("name", reproduce.EXPERIMENTS)
+def test_nothing_on_the_disk_is_an_empty_report(name, tmp_path):
+    store = Store(tmp_path / "out", name)
+    store.create()
+    assert reproduce.report(store.folder)[1:] == ([], ["table.csv"])
+
+
+def test_an_unknown_preset_is_one_sentence():
+    with pytest.raises(ValueError, match="'quick', 'paper'. Received: preset='slow'"):
+        reproduce.plan("mnist", "slow")
