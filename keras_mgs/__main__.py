@@ -174,6 +174,8 @@ _SETTINGS: dict = {
     },
     "networks": {"nargs": "+", "metavar": "NETWORK", "help": "which networks"},
     "methods": {"nargs": "+", "metavar": "METHOD", "help": "which methods"},
+    "training_size": {"type": int, "metavar": "N", "help": "training samples"},
+    "noise": {"type": float, "help": "standard deviation of the noise on the inputs"},
     "training_sizes": {"nargs": "+", "type": int, "metavar": "N", "help": "training samples"},
     "label_noises": {
         "nargs": "+",

@@ -8,6 +8,7 @@ from keras_mgs.experiments.methods import METHODS
 
 _SCORES = {"accuracy": "test accuracy (%)", "mse": "test error (pixels²)"}
 _COLUMNS = 8  # of images
+_LEGEND = 5  # columns of a legend
 
 
 def curves(curves, score):
@@ -24,7 +25,7 @@ def curves(curves, score):
         METHODS[method].label: [run for _, run in runs.groupby("run")]
         for method, runs in curves.groupby("method", sort=False)
     }
-    figure = Figure(figsize=(11, 3.6), layout="constrained")
+    figure = Figure(figsize=(11, 3.4 + 0.2 * -(-len(histories) // _LEGEND)), layout="constrained")
     axes = figure.subplots(1, 3)
     for axis, key in zip(axes, ("test", "mgs_trace", "mgs_log_det"), strict=True):
         plot.compare(histories, key, ax=axis)
@@ -37,10 +38,51 @@ def curves(curves, score):
         legend.legend_handles,
         histories,
         loc="outside lower center",
-        ncols=len(histories),
+        ncols=min(len(histories), _LEGEND),
         frameon=False,
         handlelength=3.2,
     )
+    return figure
+
+
+def boundaries(panels, extent, radius):
+    """Regions of classifiers of two inputs, with their training samples, side by side.
+
+    Args:
+        panels: by name, a `Dataset` with inputs (n, 2) and classes 0 and 1, and by how much the
+            output of class 1 leads at points of a square grid, row by row.
+        extent: of the grid, from 0 in all directions.
+        radius: of the circle that is the true boundary, which is drawn dashed.
+
+    Returns:
+        A `matplotlib.figure.Figure`.
+    """
+    columns = min(_LEGEND, len(panels))
+    rows = -(-len(panels) // columns)
+    figure = Figure(figsize=(max(2.3 * columns, 4), 0.6 + 2.4 * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    angle = np.linspace(0, 2 * np.pi, 200)
+    marks = []
+    for axis, (name, (samples, lead)) in zip(axes.ravel(), panels.items(), strict=False):
+        line = np.linspace(-extent, extent, len(lead))
+        lead = np.asarray(lead)
+        axis.contourf(line, line, lead, levels=[-1e30, 0, 1e30], colors=["#FFFFFF", "#BFD9EA"])
+        if lead.min() < 0 < lead.max():
+            axis.contour(line, line, lead, levels=[0], colors="black", linewidths=1)
+        (true,) = axis.plot(radius * np.cos(angle), radius * np.sin(angle), "k--", lw=0.8)
+        marks = [true]
+        for value, marker, colour in ((0, "o", "#E69F00"), (1, "^", "#0072B2")):
+            some = samples.x_train[samples.y_train == value]
+            style = {"s": 12, "marker": marker, "color": colour, "edgecolors": "k", "lw": 0.4}
+            marks.append(axis.scatter(some[:, 0], some[:, 1], **style, zorder=3))
+        axis.set_title(name, fontsize=10)
+        axis.set(aspect="equal", xlim=(-extent, extent), ylim=(-extent, extent))
+    for axis in axes.ravel()[len(panels) :]:
+        axis.set_axis_off()
+    figure.supxlabel("first input", fontsize=10)
+    figure.supylabel("second input", fontsize=10)
+    words = ("true boundary", "outer circle", "inner circle")
+    figure.legend(marks, words, loc="outside lower center", ncols=3, frameon=False)
     return figure
 
 

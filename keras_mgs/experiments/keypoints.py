@@ -5,6 +5,7 @@ from keras_mgs.experiments import datasets, report, training, trainings
 from keras_mgs.experiments.methods import PAPER
 
 TITLE = "test error, pixels²: mean ± standard deviation (minimum of the mean curve)"
+_HEADINGS = ("network", "target noise", "method", "runs", "final (best)", "the paper's", "ours is")
 PRESETS = {
     "quick": {  # minutes on two cores
         "networks": ("fcn",),
@@ -82,7 +83,7 @@ def table(records):
 
 def words(found):
     """What people read of them."""
-    return report.words(found, noise="{:g} px".format)
+    return report.words(found, _HEADINGS)
 
 
 def figures(records):

@@ -159,7 +159,7 @@ METHODS = {
         "early stopping",
         10,
         validation=0.1,
-        callbacks=lambda s: [keras.callbacks.EarlyStopping(patience=s)],
+        callbacks=lambda s: [keras.callbacks.EarlyStopping(patience=s, restore_best_weights=True)],
     ),
     "label_smoothing": Method("label smoothing", 0.7, highest=1, loss=label_smoothing),
     "mixup": Method("mixup", 8.0, wrap=steps.Mixup),

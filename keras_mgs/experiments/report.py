@@ -10,6 +10,7 @@ from keras_mgs.experiments.methods import METHODS
 
 _CELL = ["network", "training_size", "label_noise", "method"]
 _NUMBERS = ["final", "std", "best"]
+_KERNEL = ["mgs_trace", "mgs_log_det"]
 _OTHERS = ("data", "corruption", "strength", "epochs", "batch_size", "learning_rate")
 _ORDER = list(METHODS)
 
@@ -28,7 +29,10 @@ def cells(records):
         found.setdefault(json.dumps(cell), (cell, []))[1].append(curves)
     return sorted(
         found.values(),
-        key=lambda pair: [*(pair[0][key] for key in _CELL[:-1]), _ORDER.index(pair[0]["method"])],
+        key=lambda pair: [
+            *(pair[0][key] for key in _CELL[:-1] if key in pair[0]),
+            _ORDER.index(pair[0]["method"]),
+        ],
     )
 
 
@@ -43,9 +47,9 @@ def table(records, paper=None, *, lowest=False):
     Returns:
         A `pandas.DataFrame`: the settings; runs; final, the mean of each run's last five
         measurements, then over runs, and std, its standard deviation over runs; best, the maximum
-        (of an error the minimum) of the mean curve of the runs, all of the test score; where there
-        is a paper the same of the paper, if it has this cell; and against_paper: "better",
-        "within" (its standard deviation) or "worse".
+        (of an error the minimum) of the mean curve of the runs, all of the test score; mgs_trace
+        and mgs_log_det, as final; where there is a paper the score in the paper, if it has this
+        cell, and against_paper: "better", "within" (its standard deviation) or "worse".
     """
     sign = -1 if lowest else 1
     theirs = [f"paper_{name}" for name in _NUMBERS]
@@ -55,6 +59,8 @@ def table(records, paper=None, *, lowest=False):
         mean = pd.concat(runs).groupby("epoch")["test"].mean()
         row = {**cell, "runs": len(runs), "final": finals.mean(), "std": finals.std()}
         row["best"] = mean.min() if lowest else mean.max()
+        for name in _KERNEL:
+            row[name] = pd.Series([_with_gaps(run)[name].tail(FINAL).mean() for run in runs]).mean()
         if paper is not None:
             key = [name for name in _CELL if name in paper]
             same = paper[(paper[key] == [cell[name] for name in key]).all(axis=1)]
@@ -62,7 +68,13 @@ def table(records, paper=None, *, lowest=False):
             gain = sign * (row["final"] - row["paper_final"])
             row["against_paper"] = _against(gain, row["paper_std"])
         rows.append(row)
-    none = [*_CELL, "runs", *_NUMBERS, *([*theirs, "against_paper"] if paper is not None else [])]
+    none = [
+        *_CELL,
+        "runs",
+        *_NUMBERS,
+        *_KERNEL,
+        *([*theirs, "against_paper"] if paper is not None else []),
+    ]
     return pd.DataFrame(rows, columns=None if rows else none)
 
 
@@ -73,39 +85,64 @@ def _against(gain, std):
     return "within" if abs(gain) <= std else "better" if gain > 0 else "worse"
 
 
-def words(found, noise):
+def words(found, headings):
     """What people read of the rows of `table`: texts by their headings, a dict per row.
 
     Args:
         found: the rows.
-        noise: of a label noise: its text.
+        headings: some of `_WORDS`. Settings in which the runs of one method differ follow it.
     """
     if found.empty:
         return []
     by_method = found.groupby("method")  # as each has a strength of its own
-    several = [key for key in _OTHERS if by_method[key].nunique(dropna=False).max() > 1]
-    return [
-        {
-            "network": row["network"],
-            "samples": str(row["training_size"]),
-            "noise": noise(row["label_noise"]),
-            "method": METHODS[row["method"]].label,
-            **{key.replace("_", " "): str(row[key]) for key in several},
-            "runs": str(row["runs"]),
-            "final (best)": _number(*(row[name] for name in _NUMBERS)),
-            **(_beside(row) if "paper_final" in row else {}),
-        }
-        for row in found.to_dict("records")
-    ]
+    several = [key for key in _OTHERS if key in found and by_method[key].nunique(False).max() > 1]
+    lines = []
+    for row in found.to_dict("records"):
+        line = {}
+        for heading in headings:
+            line[heading] = _WORDS[heading](row)
+            if heading == "method":
+                line |= {key.replace("_", " "): str(row[key]) for key in several}
+        lines.append(line)
+    return lines
 
 
-def _beside(row):
-    theirs = _number(*(row[f"paper_{name}"] for name in _NUMBERS))
-    return {"the paper's": theirs, "ours is": row["against_paper"]}
+def _score(prefix):
+    def words(row):
+        final, std, best = (row[f"{prefix}{name}"] for name in _NUMBERS)
+        if pd.isna(final):
+            return ""
+        spread = "" if pd.isna(std) else f" ± {std:.1f}"
+        return f"{final:.1f}{spread}" + ("" if pd.isna(best) else f" ({best:.1f})")
+
+    return words
 
 
-def _number(final, std, best):
-    if pd.isna(final):
-        return ""
-    spread = "" if pd.isna(std) else f" ± {std:.1f}"
-    return f"{final:.1f}{spread}" + ("" if pd.isna(best) else f" ({best:.1f})")
+_WORDS = {
+    "network": lambda row: row["network"],
+    "samples": lambda row: str(row["training_size"]),
+    "label noise": lambda row: f"{row['label_noise']:.0%}",
+    "target noise": lambda row: f"{row['label_noise']:g} px",
+    "method": lambda row: METHODS[row["method"]].label,
+    "runs": lambda row: str(row["runs"]),
+    "final (best)": _score(""),
+    "the paper's": _score("paper_"),
+    "ours is": lambda row: row["against_paper"],
+    "tr K": lambda row: f"{row['mgs_trace']:.3g}",
+    "log det K": lambda row: "" if pd.isna(row["mgs_log_det"]) else f"{row['mgs_log_det']:.0f}",
+}
+
+
+def curves(records):
+    """The curves of all runs below each other, with the columns method and run.
+
+    log det K is NaN where K is singular to working precision.
+    """
+    order = sorted(records, key=lambda record: _ORDER.index(record[0]["method"]))
+    rows = [run.assign(method=own["method"], run=own["seed"]) for own, run in order]
+    return _with_gaps(pd.concat(rows, ignore_index=True))
+
+
+def _with_gaps(curves):
+    known = curves["mgs_singular"] == 0
+    return curves.assign(mgs_log_det=curves["mgs_log_det"].where(known))

@@ -21,11 +21,11 @@ import warnings
 import joblib
 
 from keras_mgs import checks
-from keras_mgs.experiments import folders, keypoints, mnist
+from keras_mgs.experiments import folders, keypoints, mnist, two_circles
 from keras_mgs.experiments.grid import grid
 from keras_mgs.experiments.store import READABLE, Store
 
-EXPERIMENTS = {"mnist": mnist, "keypoints": keypoints}
+EXPERIMENTS = {"two-circles": two_circles, "mnist": mnist, "keypoints": keypoints}
 
 
 def settings(experiment):

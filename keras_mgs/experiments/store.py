@@ -22,8 +22,8 @@ class Damaged(ValueError):
 class Store:
     """A folder that holds the records of one experiment, and is shared by many processes.
 
-    A record, runs/NAME.json, has the run's settings, its curves by column, and the checksum of
-    both. NAME is made of the settings.
+    A record, runs/NAME.json, has the run's settings, its curves by column, the attributes of the
+    curves where there are any, and the checksum of all. NAME is made of the settings.
 
     Args:
         folder: one with records of this experiment, an empty one, or one that does not exist yet.
@@ -84,6 +84,8 @@ class Store:
     def write(self, settings, curves):
         """Record a finished run: its settings and its curves, a `pandas.DataFrame`."""
         record = {"settings": settings, "curves": curves.to_dict("list")}
+        if curves.attrs:
+            record["attrs"] = curves.attrs
         record["sha256"] = _digest(record)
         folders.write(self.path(settings), json.dumps(record).encode())
 
@@ -149,7 +151,9 @@ def _read(path):
         raise _damaged(path, "it is not whole") from error
     if digest != _digest(record):
         raise _damaged(path, "its checksum is that of something else")
-    return record["settings"], pd.DataFrame(record["curves"])
+    curves = pd.DataFrame(record["curves"])
+    curves.attrs = record.get("attrs", {})
+    return record["settings"], curves
 
 
 def _damaged(path, why):

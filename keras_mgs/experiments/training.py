@@ -21,7 +21,12 @@ def score_name(dataset):
     return "accuracy" if dataset.task == "classification" else "mse"
 
 
-def train(
+def train(dataset, network, method, **options):
+    """The curves of `fit` alone."""
+    return fit(dataset, network, method, **options)[1]
+
+
+def fit(
     dataset,
     network,
     method,
@@ -32,10 +37,11 @@ def train(
     strength=None,
     learning_rate=LEARNING_RATE,
 ):
-    """Train once; the curves, one row for each measured epoch.
+    """Train once; the model, and the curves, one row for each measured epoch.
 
     A method that holds out samples to choose an epoch by has in each row what was measured at the
-    best epoch so far, and in the rows after it has stopped those of the last.
+    best epoch so far, and in the rows after it has stopped those of the last; its model has the
+    weights of its best epoch.
 
     Args:
         dataset: a `Dataset`.
@@ -46,9 +52,9 @@ def train(
         learning_rate: that of the first step.
 
     Returns:
-        A `pandas.DataFrame` with the columns epoch (from 1), loss, train and test (accuracy in %,
-        or the mean squared error in pixels²), mgs_trace, mgs_log_det, mgs_singular, and seconds
-        (of training alone, per epoch).
+        A `keras.Model`, and a `pandas.DataFrame` with the columns epoch (from 1), loss, train and
+        test (accuracy in %, or the mean squared error in pixels²), mgs_trace, mgs_log_det,
+        mgs_singular, and seconds (of training alone, per epoch).
     """
     keras.utils.set_random_seed(seed)
     way = METHODS[method].at(strength)
@@ -96,7 +102,7 @@ def train(
     )
     if way.validation:
         curves = _best_so_far(curves, history["val_loss"], every, epochs)
-    return curves[curves["epoch"] % every == 0].reset_index(drop=True)
+    return model, curves[curves["epoch"] % every == 0].reset_index(drop=True)
 
 
 def _best_so_far(curves, losses, every, epochs):

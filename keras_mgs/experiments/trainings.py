@@ -51,37 +51,29 @@ def plan(
         TypeError, ValueError: a bad argument, or data for another task.
         FileNotFoundError, ImportError: as `datasets.load`.
     """
-    strengths = strengths or {}
-    for name, words, allowed in (
-        ("networks", networks, NETWORKS),
-        ("methods", methods, METHODS),
-        ("strengths", strengths, methods),
-    ):
-        for word in words:
-            checks.choice(name, word, tuple(allowed))
-    checks.count("runs", runs)
-    checks.count("batch_size", batch_size)
-    checks.positive("learning_rate", learning_rate)
+    for network in networks:
+        checks.choice("networks", network, tuple(NETWORKS))
+    ways = check_methods(methods, strengths)
+    check_task(methods, task)
+    check_training(runs, batch_size, learning_rate)
     epochs = epochs if isinstance(epochs, dict) else dict.fromkeys(networks, epochs)
     for network in networks:
         checks.count("epochs", epochs[network])
     noises = [checks.number("label_noises", noise) for noise in label_noises]
     sizes = [checks.count("training_sizes", size) for size in training_sizes]
-    check_task(methods, task)
-    ways = [METHODS[method].at(strengths.get(method)) for method in methods]
     for size, noise in ((min(sizes), min(noises)), (max(sizes), max(noises))):
         found = datasets.load(
             data, corruption=corruption, training_size=size, label_noise=noise, seed=seed
         )
         check_data(data, found.task, task)
-    grid = itertools.product(range(runs), networks, sizes, noises, zip(methods, ways, strict=True))
+    grid = itertools.product(range(runs), networks, sizes, noises, ways.items())
     return [
         {
             "data": identity(data),
             "corruption": corruption,
             "network": network,
             "method": method,
-            "strength": way.strength,
+            "strength": strength,
             "training_size": size,
             "label_noise": noise,
             "epochs": epochs[network],
@@ -89,7 +81,7 @@ def plan(
             "learning_rate": float(learning_rate),
             "seed": seed + run,
         }
-        for run, network, size, noise, (method, way) in grid
+        for run, network, size, noise, (method, strength) in grid
     ]
 
 
@@ -111,6 +103,25 @@ def options(settings):
     """How a run of `plan` is trained: keyword arguments of `training.train`."""
     keys = ("strength", "epochs", "batch_size", "learning_rate", "seed")
     return {key: settings[key] for key in keys}
+
+
+def check_methods(methods, strengths):
+    """The strength of each of the methods: its own, but for what `strengths` has of them."""
+    strengths = strengths or {}
+    for name, words, allowed in (
+        ("methods", methods, METHODS),
+        ("strengths", strengths, methods),
+    ):
+        for word in words:
+            checks.choice(name, word, tuple(allowed))
+    return {method: METHODS[method].at(strengths.get(method)).strength for method in methods}
+
+
+def check_training(runs, batch_size, learning_rate):
+    """What every plan is given."""
+    checks.count("runs", runs)
+    checks.count("batch_size", batch_size)
+    checks.positive("learning_rate", learning_rate)
 
 
 def check_data(data, found, task):

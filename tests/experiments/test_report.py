@@ -9,13 +9,14 @@ CELL = {"data": "d", "corruption": None, "network": "lenet5", "method": "mgs", "
 CELL |= {"training_size": 3000, "label_noise": 0.6, "epochs": 7, "batch_size": 32}
 CELL |= {"learning_rate": 0.1}
 
+KERNEL = {"mgs_trace": 100.0, "mgs_log_det": -5.0, "mgs_singular": 0.0}
+NAMES = ("label noise", "method", "runs", "final (best)", "the paper's", "ours is")
+
 
 def records(test, **changed):
     """A run for each list of test accuracies."""
-    return [
-        ({**CELL, **changed, "seed": seed}, pd.DataFrame({"epoch": range(len(t)), "test": t}))
-        for seed, t in enumerate(test)
-    ]
+    runs = [pd.DataFrame({"epoch": range(len(t)), "test": t}).assign(**KERNEL) for t in test]
+    return [({**CELL, **changed, "seed": seed}, run) for seed, run in enumerate(runs)]
 
 
 def test_a_cell_is_the_mean_of_the_last_five_then_over_runs():
@@ -34,15 +35,15 @@ def test_a_cell_is_the_mean_of_the_last_five_then_over_runs():
     [(89.9, "better"), (89.7, "within"), (87.1, "within"), (86.9, "worse")],
 )
 def test_a_cell_is_held_against_the_papers_standard_deviation(final, words):
-    (row,) = report.words(report.table(records([[final]]), PAPER), noise="{:.0%}".format)
+    (row,) = report.words(report.table(records([[final]]), PAPER), NAMES)
     assert row["ours is"] == words
     assert row["final (best)"] == f"{final} ({final})" and row["the paper's"] == "88.4 ± 1.4 (89.1)"
-    assert row["samples"] == "3000" and row["noise"] == "60%" and row["runs"] == "1"
+    assert tuple(row) == NAMES and row["label noise"] == "60%" and row["runs"] == "1"
 
 
 def test_a_cell_that_the_paper_has_not_is_shown_alone():
     found = report.table(records([[50.0]], method="sam", strength=0.05), PAPER)
-    (row,) = report.words(found, noise=str)
+    (row,) = report.words(found, NAMES)
     assert row["the paper's"] == row["ours is"] == "" and row["method"] == "SAM"
 
 
@@ -55,7 +56,7 @@ def test_cells_are_sorted_and_told_apart_by_every_setting():
     ]
     table = report.table(found)
     assert table["final"].tolist() == [5, 2, 3, 1]
-    lines = report.words(table, noise=str)
+    lines = report.words(table, ("method", "final (best)"))
     assert [line["strength"] for line in lines[1:3]] == ["auto", "1e-05"]
     assert "epochs" not in lines[0]
 
@@ -63,7 +64,7 @@ def test_cells_are_sorted_and_told_apart_by_every_setting():
 def test_nothing_on_the_disk_is_an_empty_table():
     table = report.table([], PAPER)
     assert len(table) == 0 and {"final", "paper_final", "against_paper"} <= set(table)
-    assert report.words(table, noise=str) == []
+    assert report.words(table, NAMES) == []
 
 
 def test_the_papers_tables_are_there_in_full():
@@ -76,3 +77,13 @@ def test_the_papers_tables_are_there_in_full():
     )["paper_final"]
     assert by_method["lenet5", 0.8, "mgs"] == 74.5 and by_method["fcn", 0.6, "dropout"] == 55.6
     assert not PAPER.duplicated(["network", "training_size", "label_noise", "method"]).any()
+
+
+def test_log_det_has_gaps_where_k_is_singular():
+    (settings, run), other = records([[1.0, 2.0, 3.0], [1.0, 2.0, 3.0]])
+    run["mgs_singular"], run["mgs_log_det"] = [0.0, 4.0, 0.0], [1.0, -99.0, 3.0]
+    found = report.curves([(settings, run), other])
+    assert found["mgs_log_det"].isna().tolist() == [False, True, *[False] * 4]
+    assert found["run"].tolist() == [0, 0, 0, 1, 1, 1] and set(found["method"]) == {"mgs"}
+    (row,) = report.table([(settings, run), other]).to_dict("records")
+    assert row["mgs_log_det"] == (2 - 5) / 2 and row["mgs_trace"] == 100

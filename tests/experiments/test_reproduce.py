@@ -9,6 +9,7 @@ from keras_mgs.experiments import networks, reproduce
 from keras_mgs.experiments.store import Store
 
 SMALL = {  # settings of each
+    "two-circles": {"training_size": 40},
     "mnist": {"networks": ["fcn"], "training_sizes": [40], "label_noises": [0.5]},
     "keypoints": {"networks": ["fcn"], "target_noises": [2.0]},
 }

@@ -33,6 +33,17 @@ def test_a_record_is_read_as_it_was_written(store):
     pd.testing.assert_frame_equal(curves, CURVES, check_exact=True)
 
 
+def test_attributes_of_the_curves_are_kept_and_belong_to_the_checksum(store):
+    curves = CURVES.copy()
+    curves.attrs["lead"] = [[0.5, -1.25], [3e-9, 2.0]]
+    store.write(SETTINGS, curves)
+    assert store.read(SETTINGS).attrs == curves.attrs
+    path = store.path(SETTINGS)
+    path.write_bytes(path.read_bytes().replace(b"1.25", b"1.26"))
+    with pytest.raises(Damaged, match="checksum"):
+        store.read(SETTINGS)
+
+
 def test_the_name_tells_the_settings_apart_whatever_their_order(store):
     path = store.path(SETTINGS)
     assert path.name.startswith("fcn-mgs-0.3-1-")
