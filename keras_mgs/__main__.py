@@ -155,10 +155,13 @@ def _strength(text):
 
 
 class _Strengths(argparse.Action):
-    """Pairs as a dict."""
+    """Pairs as a dict of tuples."""
 
     def __call__(self, parser, namespace, values, option_string=None):
-        setattr(namespace, self.dest, dict(values))
+        found: dict = {}
+        for method, number in values:
+            found[method] = (*found.get(method, ()), number)
+        setattr(namespace, self.dest, found)
 
 
 def _corruption(text):
@@ -190,18 +193,31 @@ _SETTINGS: dict = {
         "metavar": "PIXELS",
         "help": "standard deviations of the noise on the training targets",
     },
+    "epsilons": {
+        "nargs": "+",
+        "type": float,
+        "metavar": "SHARE",
+        "help": "how far attacks may change a pixel, as shares of its range",
+    },
+    "samples": {"type": int, "metavar": "N", "help": "test samples that are attacked"},
     "runs": {"type": int, "help": "runs of each cell"},
     "epochs": {"type": int, "help": "epochs of each run"},
     "batch_size": {"type": int, "help": "samples in a training step"},
     "learning_rate": {"type": float, "help": "that of the first step"},
+    "batch_sizes": {"nargs": "+", "type": int, "metavar": "N", "help": "samples in a step"},
+    "learning_rates": {"nargs": "+", "type": float, "metavar": "RATE", "help": "at the first step"},
+    "epoch_counts": {"nargs": "+", "type": int, "metavar": "N", "help": "epochs of a run"},
     "seed": {"type": int, "help": "seed of the first run of each cell"},
     "strengths": {
         "nargs": "+",
         "type": _strength,
         "action": _Strengths,
         "metavar": "METHOD=NUMBER",
-        "help": "strengths of methods that are not to be their own, such as dropout=0.3",
+        "help": "strengths of methods that are not to be their own, such as dropout=0.3; several "
+        "of one method are tried one after the other",
     },
+    "tuned": {"metavar": "FILE", "help": "a file of strengths that `tune` has written"},
+    "by": {"help": "validation, or test as in the paper: what strengths are chosen by"},
 }
 
 

@@ -112,6 +112,7 @@ def test_reproduce_goes_on_and_report_prints_the_same(tmp_path, monkeypatch, cap
     monkeypatch.setenv("COLUMNS", "140")
     arguments = ["--data", "digits", "--training-sizes", "40", "--label-noises", "0.5"]
     arguments += ["--networks", "fcn", "--methods", "mgs", "--epochs", "1", "--jobs", "1"]
+    arguments += ["--strengths", "mgs=1e-5"]
     assert main(["reproduce", "mnist", *arguments]) == 0
     first = capsys.readouterr().out
     assert "0 of 1 runs are there" in first and "MGS (tr K)" in first
@@ -122,7 +123,9 @@ def test_reproduce_goes_on_and_report_prints_the_same(tmp_path, monkeypatch, cap
     table = capsys.readouterr().out
     assert first.endswith(table) and second.endswith(table)
     header, row = (tmp_path / "results" / "mnist" / "table.csv").read_text().splitlines()
-    assert header.startswith("data,corruption,network,method") and row.startswith("digits,,fcn,mgs")
+    assert header.startswith("data,corruption,network,method") and row.startswith(
+        "digits,,fcn,mgs,1e-05"
+    )
 
     (record,) = (tmp_path / "results" / "mnist" / "runs").iterdir()
     record.write_bytes(record.read_bytes()[:50])

@@ -81,7 +81,8 @@ def compare(
         result = table(curves, score)
         curves.to_csv(folder / "curves.csv", index=False)
         result.to_csv(folder / "table.csv", index=False)
-        figures.curves(curves, score).savefig(folder / "compare.png", dpi=150)
+        labels = curves["method"].map(lambda method: METHODS[method].label)
+        figures.curves(curves.assign(label=labels), score).savefig(folder / "compare.png", dpi=150)
     return result
 
 

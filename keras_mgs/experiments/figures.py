@@ -4,7 +4,6 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from keras_mgs import plot
-from keras_mgs.experiments.methods import METHODS
 
 _SCORES = {"accuracy": "test accuracy (%)", "mse": "test error (pixels²)"}
 _COLUMNS = 8  # of images
@@ -12,36 +11,151 @@ _LEGEND = 5  # columns of a legend
 
 
 def curves(curves, score):
-    """Test score, tr K and log det K by epoch: a line per method, its runs' range shaded.
+    """Test score, tr K and log det K by epoch: a line per label, its runs' range shaded.
 
     Args:
-        curves: the rows of `train` of several runs, with the columns method and run.
+        curves: the rows of `train` of several runs, with the columns label and run.
         score: "accuracy" or "mse".
 
     Returns:
         A `matplotlib.figure.Figure`.
     """
-    histories = {
-        METHODS[method].label: [run for _, run in runs.groupby("run")]
-        for method, runs in curves.groupby("method", sort=False)
-    }
-    figure = Figure(figsize=(11, 3.4 + 0.2 * -(-len(histories) // _LEGEND)), layout="constrained")
+    histories = _histories(curves)
+    figure = Figure(figsize=(11, _legend_height(histories) + 3.2), layout="constrained")
     axes = figure.subplots(1, 3)
     for axis, key in zip(axes, ("test", "mgs_trace", "mgs_log_det"), strict=True):
-        plot.compare(histories, key, ax=axis)
-        legend = axis.get_legend()
-        legend.remove()  # one for all three
-    axes[0].set_ylabel(_SCORES[score])
-    if score == "mse":
-        axes[0].set_yscale("log")
+        _lines(axis, histories, key, score)
+    _legend(figure, axes[:1], histories)
+    return figure
+
+
+def panels(curves, score, rows, columns):
+    """Test score by epoch, side by side for the values of two settings.
+
+    Args:
+        curves: as for `curves`.
+        score: "accuracy" or "mse".
+        rows, columns: of the settings that differ from row to row and from column to column: the
+            name, and of a value its text.
+
+    Returns:
+        A `matplotlib.figure.Figure`.
+    """
+    (row_key, row_text), (column_key, column_text) = rows, columns
+    down, across = (sorted(curves[key].unique()) for key in (row_key, column_key))
+    labels = list(dict.fromkeys(curves["label"]))
+    height = 0.3 + 2.6 * len(down) + _legend_height(labels)
+    figure = Figure(figsize=(max(3.1 * len(across), 7), height), layout="constrained")
+    grid = figure.subplots(len(down), len(across), sharex="row", sharey=True, squeeze=False)
+    for i, row in enumerate(down):
+        for axis, column in zip(grid[i], across, strict=True):
+            some = curves[(curves[row_key] == row) & (curves[column_key] == column)]
+            axis.set_title(f"{row_text(row)}, {column_text(column)}", fontsize=10)
+            if len(some):
+                _lines(axis, _histories(some), "test", score, labels)
+            axis.label_outer()
+    _legend(figure, grid.ravel(), labels)
+    return figure
+
+
+def _histories(curves):
+    return {
+        label: [run for _, run in runs.groupby("run")]
+        for label, runs in curves.groupby("label", sort=False)
+    }
+
+
+def _lines(axis, histories, key, score, labels=None):
+    """One panel of lines, whose legend is left to the figure; `labels`: those of all panels."""
+    empty = {"epoch": [1], key: [float("nan")]}  # holds the place, so that styles stay the same
+    labels = labels or list(histories)
+    plot.compare({label: histories.get(label, empty) for label in labels}, key, ax=axis)
+    axis.get_legend().remove()
+    if key == "test":
+        axis.set_ylabel(_SCORES[score])
+        if score == "mse":
+            axis.set_yscale("log")
+
+
+def _legend_height(labels):
+    return 0.2 * -(-len(labels) // _LEGEND)
+
+
+def _legend(figure, axes, labels):
+    """One legend below all axes."""
+    drawn = next(axis.lines for axis in axes if axis.lines)
     figure.legend(
-        legend.legend_handles,
-        histories,
+        drawn[: len(labels)],
+        labels,
         loc="outside lower center",
-        ncols=min(len(histories), _LEGEND),
+        ncols=min(len(labels), _LEGEND),
         frameon=False,
         handlelength=3.2,
     )
+
+
+def radars(charts, axes):
+    """Test accuracies as lines around a centre, one chart beside the other.
+
+    Args:
+        charts: by title, for each label as many accuracies in % as there are axes.
+        axes: their names.
+
+    Returns:
+        A `matplotlib.figure.Figure`.
+    """
+    labels = list(next(iter(charts.values())))
+    figure = Figure(figsize=(4.2 * len(charts), 4 + _legend_height(labels)), layout="constrained")
+    angles = 2 * np.pi * np.arange(len(axes)) / len(axes)
+    grid = figure.subplots(1, len(charts), subplot_kw={"projection": "polar"}, squeeze=False)[0]
+    for axis, (title, values) in zip(grid, charts.items(), strict=True):
+        for i, (label, radii) in enumerate(values.items()):
+            closed = np.append(radii, next(iter(radii)))
+            plot._draw_line(axis, np.append(angles, angles[0]), closed, i, label)
+        axis.set(theta_offset=np.pi / 2, ylim=(0, 100), xlabel="", ylabel="")
+        axis.set_xticks(angles, [name.replace(" ", "\n") for name in axes], fontsize=9)
+        axis.set_yticks([20, 40, 60, 80, 100])
+        axis.tick_params("x", pad=12)
+        axis.tick_params("y", labelsize=8)
+        axis.set_rlabel_position(np.degrees(angles[1]) / 2)  # between two axes
+        axis.set_axisbelow(False)  # the numbers above the lines
+        for number in axis.get_yticklabels():
+            number.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 0.5})
+        axis.set_title(title, fontsize=10, pad=14)
+    _legend(figure, grid[:1], labels)
+    return figure
+
+
+def heat_maps(tables, xlabel, ylabel):
+    """Final test accuracy over two settings, a map per name, with the number in each cell.
+
+    Args:
+        tables: by name, a `pandas.DataFrame` of accuracies in %, with texts as labels.
+        xlabel, ylabel: of its columns and its rows.
+
+    Returns:
+        A `matplotlib.figure.Figure`.
+    """
+    rows, columns = next(iter(tables.values())).shape
+    across = min(len(tables), 3)
+    down = -(-len(tables) // across)
+    size = (1.6 + across * (0.9 + 0.42 * columns), 0.5 + down * (0.8 + 0.28 * rows))
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(down, across, squeeze=False).ravel()
+    for axis, (name, table) in zip(axes, tables.items(), strict=False):
+        image = axis.imshow(table, cmap="cividis", vmin=0, vmax=100, aspect="auto", origin="lower")
+        axis.set_xticks(range(columns), table.columns, fontsize=8)
+        axis.set_yticks(range(rows), table.index, fontsize=8)
+        axis.set_title(name, fontsize=10)
+        for i, j in np.argwhere(np.isfinite(table.to_numpy())):
+            value = table.iat[i, j]
+            colour = "black" if value > 50 else "white"
+            axis.text(j, i, f"{value:.0f}", ha="center", va="center", color=colour, fontsize=8)
+    for axis in axes[len(tables) :]:
+        axis.set_axis_off()
+    figure.colorbar(image, ax=axes, label="final test accuracy (%)")
+    figure.supxlabel(xlabel, fontsize=10)
+    figure.supylabel(ylabel, fontsize=10)
     return figure
 
 

@@ -2,6 +2,7 @@
 
 from keras_mgs import checks
 from keras_mgs.experiments import datasets, report, training, trainings
+from keras_mgs.experiments import figures as draw
 from keras_mgs.experiments.methods import PAPER
 
 TITLE = "test error, pixels²: mean ± standard deviation (minimum of the mean curve)"
@@ -38,6 +39,7 @@ def plan(
     learning_rate=training.LEARNING_RATE,
     seed=0,
     strengths=None,
+    tuned=None,
 ):
     """The settings of every run: arguments and errors as for `trainings.plan`, but
 
@@ -67,6 +69,7 @@ def plan(
         learning_rate=learning_rate,
         seed=seed,
         strengths=strengths,
+        tuned=tuned,
     )
 
 
@@ -86,6 +89,13 @@ def words(found):
     return report.words(found, _HEADINGS)
 
 
-def figures(records):
-    """Pictures by their names."""
-    return {}
+def files(records):
+    """Curves of the test error."""
+    return {
+        "curves.png": draw.panels(
+            report.curves(records),
+            "mse",
+            rows=("network", str),
+            columns=("label_noise", "{:g} px of noise".format),
+        )
+    }

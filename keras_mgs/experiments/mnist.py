@@ -2,6 +2,10 @@
 
 import functools
 
+import numpy as np
+import pandas as pd
+
+from keras_mgs.experiments import figures as draw
 from keras_mgs.experiments import report, trainings
 from keras_mgs.experiments.methods import PAPER
 
@@ -16,6 +20,8 @@ _HEADINGS = (
     "the paper's",
     "ours is",
 )
+_CELL = ["training_size", "label_noise"]
+_PANELS = 4  # columns of curves
 PRESETS = {
     "quick": {  # minutes on two cores
         "networks": ("lenet5",),
@@ -48,6 +54,34 @@ def words(found):
     return report.words(found, _HEADINGS)
 
 
-def figures(records):
-    """Pictures by their names."""
-    return {}
+def files(records):
+    """For each network, heat maps of the methods, and curves of test accuracy of some cells.
+
+    As in the paper's figures A.2 to A.13: curves of the smallest and the largest training set.
+    """
+    pictures = {}
+    for network, curves in report.curves(records).groupby("network"):
+        finals = curves.groupby(["label", *_CELL, "run"], sort=False)["test"].apply(report.final)
+        finals = finals.groupby(["label", *_CELL], sort=False).mean()
+        tables = {
+            label: some.droplevel(0).unstack().sort_index().sort_index(axis=1)
+            for label, some in finals.groupby("label", sort=False)
+        }
+        shape = pd.concat(tables.values())  # one for all, also of those that are not finished
+        sizes, noises = sorted(shape.index.unique()), sorted(shape.columns)
+        tables = {
+            label: some.reindex(index=sizes, columns=noises).rename(columns="{:.0%}".format)
+            for label, some in tables.items()
+        }
+        pictures[f"accuracy-{network}.png"] = draw.heat_maps(
+            tables, "share of the training labels that are resampled", "training samples"
+        )
+        some = curves[curves["training_size"].isin([sizes[0], sizes[-1]])]
+        chosen = {noises[i] for i in np.linspace(0, len(noises) - 1, _PANELS).round().astype(int)}
+        pictures[f"curves-{network}.png"] = draw.panels(
+            some[some["label_noise"].isin(chosen)],
+            "accuracy",
+            rows=("training_size", "{} samples".format),
+            columns=("label_noise", "{:.0%} noise".format),
+        )
+    return pictures

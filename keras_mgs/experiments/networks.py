@@ -1,4 +1,4 @@
-"""The networks: two of the paper's, for images of any size, and larger ones to measure."""
+"""The networks: three of the paper's, for images of any size, and larger ones to measure."""
 
 from keras import Input, Model, Sequential, layers, regularizers
 
@@ -47,20 +47,21 @@ def fcn(input_shape, outputs, dropout=0.0, weight_decay=0.0, widths=(300,) * 6):
     )
 
 
-def alexnet(input_shape, outputs):
+def alexnet(input_shape, outputs, dropout=0.0, weight_decay=0.0):
     """AlexNet for small images; 28,513,994 weights for 28 × 28 images and 10 classes.
 
     All kernels are 3 × 3, without strides, and pooling halves the sides, or nothing would be left.
 
-    Args:
-        input_shape: (height, width, channels), from 8 × 8 on.
-        outputs: raw outputs; there is no final activation.
+    Args: as for `lenet5`, for images from 8 × 8 on.
     """
+    l2 = _l2(weight_decay)
     features = [Input(input_shape)]
     for width, halved in ((64, True), (192, True), (384, False), (256, False), (256, True)):
-        features += [layers.Conv2D(width, 3, padding="same", activation="relu")]
+        features += [
+            layers.Conv2D(width, 3, padding="same", activation="relu", kernel_regularizer=l2)
+        ]
         features += [layers.MaxPooling2D()] if halved else []
-    classifier = _fully_connected((4096, 4096), outputs, 0.0, None)
+    classifier = _fully_connected((4096, 4096), outputs, dropout, l2)
     return Sequential([*features, layers.Flatten(), *classifier], name="alexnet")
 
 
@@ -69,7 +70,9 @@ def resnet18(input_shape, outputs):
 
     Its first convolution is 3 × 3, without a stride, and is not followed by pooling.
 
-    Args: as for `alexnet`.
+    Args:
+        input_shape: (height, width, channels), from 8 × 8 on.
+        outputs: raw outputs; there is no final activation.
     """
     x = inputs = Input(input_shape)
     x = _normalised(x, 64, relu=True)
@@ -106,7 +109,7 @@ def transformer(input_shape, outputs, depth=4, heads=4):
     return Model(inputs, layers.Dense(outputs)(x), name="transformer")
 
 
-NETWORKS = {"lenet5": lenet5, "fcn": fcn}  # of `compare`
+NETWORKS = {"lenet5": lenet5, "fcn": fcn, "alexnet": alexnet}  # of the paper
 
 
 def _normalised(x, width, size=3, stride=1, relu=False):

@@ -36,6 +36,11 @@ def cells(records):
     )
 
 
+def final(curve):
+    """The mean of the last five measurements of a run."""
+    return curve.tail(FINAL).mean()
+
+
 def table(records, paper=None, *, lowest=False):
     """One row per cell: all runs whose settings differ in nothing but the seed.
 
@@ -55,12 +60,12 @@ def table(records, paper=None, *, lowest=False):
     theirs = [f"paper_{name}" for name in _NUMBERS]
     rows = []
     for cell, runs in cells(records):
-        finals = pd.Series([curves["test"].tail(FINAL).mean() for curves in runs])
+        finals = pd.Series([final(curves["test"]) for curves in runs])
         mean = pd.concat(runs).groupby("epoch")["test"].mean()
         row = {**cell, "runs": len(runs), "final": finals.mean(), "std": finals.std()}
         row["best"] = mean.min() if lowest else mean.max()
         for name in _KERNEL:
-            row[name] = pd.Series([_with_gaps(run)[name].tail(FINAL).mean() for run in runs]).mean()
+            row[name] = pd.Series([final(_with_gaps(run)[name]) for run in runs]).mean()
         if paper is not None:
             key = [name for name in _CELL if name in paper]
             same = paper[(paper[key] == [cell[name] for name in key]).all(axis=1)]
@@ -94,8 +99,7 @@ def words(found, headings):
     """
     if found.empty:
         return []
-    by_method = found.groupby("method")  # as each has a strength of its own
-    several = [key for key in _OTHERS if key in found and by_method[key].nunique(False).max() > 1]
+    several = _differing(found)
     lines = []
     for row in found.to_dict("records"):
         line = {}
@@ -134,13 +138,25 @@ _WORDS = {
 
 
 def curves(records):
-    """The curves of all runs below each other, with the columns method and run.
+    """The curves of all runs below each other, with their settings, a run's number and a label.
 
-    log det K is NaN where K is singular to working precision.
+    The label is the method's, with the settings in which the runs of one method differ. log det K
+    is NaN where K is singular to working precision.
     """
-    order = sorted(records, key=lambda record: _ORDER.index(record[0]["method"]))
-    rows = [run.assign(method=own["method"], run=own["seed"]) for own, run in order]
-    return _with_gaps(pd.concat(rows, ignore_index=True))
+    rows = []
+    for cell, runs in cells(records):
+        rows += [run.assign(**cell, run=number) for number, run in enumerate(runs)]
+    found = pd.concat(rows, ignore_index=True)
+    labels = found["method"].map(lambda method: METHODS[method].label)
+    for key in _differing(found):
+        labels += f", {key.replace('_', ' ')} " + found[key].astype(str)
+    return _with_gaps(found.assign(label=labels))
+
+
+def _differing(found):
+    """The settings in which runs of one method differ, of those that are not to be varied."""
+    by_method = found.groupby("method")  # as each has a strength of its own
+    return [key for key in _OTHERS if key in found and by_method[key].nunique(False).max() > 1]
 
 
 def _with_gaps(curves):

@@ -8,7 +8,7 @@ An experiment is a module with
     train: of the settings of a run, and the data if `plan` takes any, to a `pandas.DataFrame`;
     TITLE, table, words: a `pandas.DataFrame` of the records (pairs of settings and frames), and
         what people read of it, a dict of texts per row;
-    figures: pictures of the records, by the names of their files.
+    files: what else is made of the records, by the names of the files: figures, or bytes.
 """
 
 import contextlib
@@ -21,11 +21,28 @@ import warnings
 import joblib
 
 from keras_mgs import checks
-from keras_mgs.experiments import folders, keypoints, mnist, two_circles
+from keras_mgs.experiments import (
+    adversarial,
+    alexnet,
+    folders,
+    keypoints,
+    mnist,
+    robustness,
+    tune,
+    two_circles,
+)
 from keras_mgs.experiments.grid import grid
 from keras_mgs.experiments.store import READABLE, Store
 
-EXPERIMENTS = {"two-circles": two_circles, "mnist": mnist, "keypoints": keypoints}
+EXPERIMENTS = {
+    "two-circles": two_circles,
+    "alexnet": alexnet,
+    "mnist": mnist,
+    "keypoints": keypoints,
+    "robustness": robustness,
+    "adversarial": adversarial,
+    "tune": tune,
+}
 
 
 def settings(experiment):
@@ -95,7 +112,7 @@ def _dask(address):
 
 
 def report(folder, warn=warnings.warn):
-    """Write the table and the figures of what is on the disk of an experiment, finished or not.
+    """Write the table and the other files of what is on the disk of an experiment, finished or not.
 
     Args:
         folder: of a `Store`.
@@ -113,9 +130,13 @@ def report(folder, warn=warnings.warn):
     records = list(store.records(warn))
     table = module.table(records)
     folders.write(store.folder / "table.csv", table.to_csv(index=False).encode())
-    figures = module.figures(records) if records else {}
-    for name, figure in figures.items():
-        picture = io.BytesIO()
-        figure.savefig(picture, dpi=150)
-        folders.write(store.folder / name, picture.getvalue())
-    return module.TITLE, module.words(table), ["table.csv", *figures]
+    files = module.files(records) if records else {}
+    for name, content in files.items():
+        folders.write(store.folder / name, content if isinstance(content, bytes) else _png(content))
+    return module.TITLE, module.words(table), ["table.csv", *files]
+
+
+def _png(figure):
+    picture = io.BytesIO()
+    figure.savefig(picture, dpi=150)
+    return picture.getvalue()

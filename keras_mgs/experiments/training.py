@@ -36,6 +36,7 @@ def fit(
     seed,
     strength=None,
     learning_rate=LEARNING_RATE,
+    losses=False,
 ):
     """Train once; the model, and the curves, one row for each measured epoch.
 
@@ -50,17 +51,19 @@ def fit(
         seed: of the weights, the order of the samples and everything drawn in training.
         strength: of the method; None: its own.
         learning_rate: that of the first step.
+        losses: whether to measure the task's loss on the test set, too.
 
     Returns:
         A `keras.Model`, and a `pandas.DataFrame` with the columns epoch (from 1), loss, train and
         test (accuracy in %, or the mean squared error in pixels²), mgs_trace, mgs_log_det,
-        mgs_singular, and seconds (of training alone, per epoch).
+        mgs_singular, and seconds (of training alone, per epoch); and test_loss, if asked for.
     """
     keras.utils.set_random_seed(seed)
     way = METHODS[method].at(strength)
     model = way.build(NETWORKS[network], dataset.x_train.shape[1:], dataset.outputs)
     samples = int(len(dataset.x_train) * (1 - way.validation))
     optimizer = way.optimizer(learning_rate, epochs * -(-samples // batch_size), way.strength)
+    every = max(1, epochs // _POINTS)
     if dataset.task == "classification":
         y_train, y_test = dataset.y_train, dataset.y_test
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -70,11 +73,11 @@ def fit(
         half = dataset.x_train.shape[1] / 2
         y_train, y_test = (dataset.y_train - half) / half, (dataset.y_test - half) / half
         loss, metric, unit = "mse", keras.metrics.MeanSquaredError("score"), half**2
+    test = _TestScore(dataset.x_test, y_test, every, loss if losses else None)
     if way.loss:
         loss = lambda y, f: way.loss(y, f, way.strength)  # noqa: E731
     # Several steps at a time: for networks this small, half of the time is Keras' own.
     model.compile(optimizer, loss, metrics=[metric], steps_per_execution=8)
-    every = max(1, epochs // _POINTS)
     clock = Clock()
     history = model.fit(
         dataset.x_train,
@@ -85,7 +88,7 @@ def fit(
         verbose=0,
         callbacks=[
             clock,
-            _TestScore(dataset.x_test, y_test, every),
+            test,
             keras_mgs.MGSMetrics(dataset.x_train[:PROBE], every=every),
             *way.callbacks(way.strength),
         ],
@@ -98,6 +101,7 @@ def fit(
             "test": np.multiply(history["test"], unit),
             **{k: history[k] for k in ("mgs_trace", "mgs_log_det", "mgs_singular")},
             "seconds": clock.seconds,
+            **({"test_loss": history["test_loss"]} if losses else {}),
         }
     )
     if way.validation:
@@ -115,11 +119,15 @@ def _best_so_far(curves, losses, every, epochs):
 
 
 class _TestScore(keras.callbacks.Callback):
-    """The score on the test set, in the units of the targets that the model is trained on."""
+    """The score on the test set, in the units of the targets that the model is trained on.
 
-    def __init__(self, x, y, every):
+    And the mean loss, if there is one that shall be measured.
+    """
+
+    def __init__(self, x, y, every, loss):
         super().__init__()
-        self.x, self.y, self.every, self.score = x, y, every, float("nan")
+        self.x, self.y, self.every, self.mean = x, y, every, loss and keras.losses.get(loss)
+        self.score = self.loss = float("nan")
 
     def on_epoch_end(self, epoch, logs=None):
         if (epoch + 1) % self.every == 0:
@@ -129,7 +137,11 @@ class _TestScore(keras.callbacks.Callback):
                 self.score = float(np.mean(np.argmax(f, axis=1) == self.y))
             else:
                 self.score = float(np.mean(np.square(f - self.y)))
+            if self.mean is not None:
+                self.loss = float(np.mean(self.mean(self.y, f)))
         logs["test"] = self.score
+        if self.mean is not None:
+            logs["test_loss"] = self.loss
 
 
 class Clock(keras.callbacks.Callback):

@@ -2,6 +2,7 @@
 
 import hashlib
 import itertools
+import json
 from pathlib import Path
 
 import keras
@@ -27,6 +28,7 @@ def plan(
     learning_rate=training.LEARNING_RATE,
     seed=0,
     strengths=None,
+    tuned=None,
 ):
     """The settings of every run, after a look at the data, whose smallest and largest part is read.
 
@@ -42,7 +44,10 @@ def plan(
         runs: of each cell; run r has seed + r.
         epochs: as for `train`, or a dict of them by network.
         batch_size, learning_rate: as for `train`.
-        strengths: a dict of those that are not to be the methods' own, by method; or None.
+        strengths: a dict of those that are not to be the methods' own, by method, where a tuple
+            stands for one run with each; or None.
+        tuned: the path of a file that `tune` has written, with the strengths of methods that are
+            not in `strengths`; or None.
 
     Returns:
         A list of dicts; run by run, so that all cells have been trained once before any is again.
@@ -53,7 +58,11 @@ def plan(
     """
     for network in networks:
         checks.choice("networks", network, tuple(NETWORKS))
-    ways = check_methods(methods, strengths)
+    read = _tuned(tuned) if tuned is not None else {}
+    ways = {
+        network: check_methods(methods, _only(methods, read.get(network, {})) | (strengths or {}))
+        for network in networks
+    }
     check_task(methods, task)
     check_training(runs, batch_size, learning_rate)
     epochs = epochs if isinstance(epochs, dict) else dict.fromkeys(networks, epochs)
@@ -66,7 +75,7 @@ def plan(
             data, corruption=corruption, training_size=size, label_noise=noise, seed=seed
         )
         check_data(data, found.task, task)
-    grid = itertools.product(range(runs), networks, sizes, noises, ways.items())
+    grid = itertools.product(range(runs), networks, sizes, noises)
     return [
         {
             "data": identity(data),
@@ -81,7 +90,8 @@ def plan(
             "learning_rate": float(learning_rate),
             "seed": seed + run,
         }
-        for run, network, size, noise, (method, strength) in grid
+        for run, network, size, noise in grid
+        for method, strength in ways[network]
     ]
 
 
@@ -106,15 +116,39 @@ def options(settings):
 
 
 def check_methods(methods, strengths):
-    """The strength of each of the methods: its own, but for what `strengths` has of them."""
-    strengths = strengths or {}
+    """Pairs of a method and a strength: its own, but for what `strengths` has of them."""
     for name, words, allowed in (
         ("methods", methods, METHODS),
         ("strengths", strengths, methods),
     ):
         for word in words:
             checks.choice(name, word, tuple(allowed))
-    return {method: METHODS[method].at(strengths.get(method)).strength for method in methods}
+    pairs = []
+    for method in methods:
+        several = strengths.get(method)
+        several = several if isinstance(several, tuple | list) else (several,)
+        pairs += [(method, METHODS[method].at(strength).strength) for strength in several]
+    return pairs
+
+
+def _only(methods, strengths):
+    return {method: strengths[method] for method in methods if method in strengths}
+
+
+def _tuned(path):
+    """What `tune` has written: strengths by network and method."""
+    try:
+        found = json.loads(Path(path).read_bytes())
+        for strengths in found.values():
+            for method, strength in strengths.items():
+                METHODS[method].at(strength)
+    # AttributeError: not a dict of dicts; KeyError: no such method; TypeError: no such strength.
+    except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
+        raise ValueError(
+            "Expected `tuned` to be a file that `tune` has written. "
+            f"Received: tuned={str(path)!r} ({datasets.one_line(error)}). Give its tuned.json."
+        ) from error
+    return found
 
 
 def check_training(runs, batch_size, learning_rate):

@@ -62,7 +62,7 @@ def plan(
             "seed": seed + run,
         }
         for run in range(runs)
-        for method, strength in ways.items()
+        for method, strength in ways
     ]
 
 
@@ -109,7 +109,7 @@ def words(found):
     return report.words(found, ("method", "runs", "final (best)", "tr K", "log det K"))
 
 
-def figures(records):
+def files(records):
     """The boundaries of each method's first run, and the curves of all runs."""
     first: dict = {}
     for settings, curves in sorted(records, key=lambda record: record[0]["seed"]):

@@ -118,8 +118,8 @@ def test_the_table_is_the_mean_of_the_last_five_then_over_runs():
 
 def test_the_figure_has_a_line_for_each_method_and_one_legend_below():
     rows = [
-        {"method": method, "run": run, "epoch": epoch, "test": 10.0 * run + epoch}
-        for method in ("mgs", "dropout")
+        {"label": label, "run": run, "epoch": epoch, "test": 10.0 * run + epoch}
+        for label in ("MGS (tr K)", "dropout")
         for run in (0, 1)
         for epoch in (1, 2)
     ]

@@ -10,7 +10,25 @@ from keras_mgs.experiments.store import Store
 
 SMALL = {  # settings of each
     "two-circles": {"training_size": 40},
+    "alexnet": {"networks": ["fcn"], "training_sizes": [40]},
     "mnist": {"networks": ["fcn"], "training_sizes": [40], "label_noises": [0.5]},
+    "robustness": {
+        "networks": ["fcn"],
+        "methods": ["dropout"],
+        "training_sizes": [20, 24, 28],
+        "batch_sizes": [16],
+        "learning_rates": [0.1],
+        "epoch_counts": [1],
+        "label_noises": [0.5],
+        "runs": 1,
+    },
+    "adversarial": {"networks": ["fcn"], "methods": ["mgs"], "training_sizes": [40], "samples": 10},
+    "tune": {
+        "networks": ["fcn"],
+        "methods": ["dropout"],
+        "training_sizes": [40],
+        "strengths": {"dropout": (0.3, 0.5)},
+    },
     "keypoints": {"networks": ["fcn"], "target_noises": [2.0]},
 }
 
@@ -28,13 +46,15 @@ def data(tmp_path):
     arrays = {"x_train": x[:40], "y_train": y[:40], "x_test": x[40:], "y_test": y[40:]}
     np.savez(tmp_path / "classes.npz", **arrays)
     np.savez(tmp_path / "points.npz", x=x, y=np.full((60, 2), 8.0, "float32"))
-    return {"mnist": tmp_path / "classes.npz", "keypoints": tmp_path / "points.npz"}
+    classes = dict.fromkeys(reproduce.EXPERIMENTS, tmp_path / "classes.npz")
+    return classes | {"keypoints": tmp_path / "points.npz"}
 
 
 @pytest.mark.parametrize("name", reproduce.EXPERIMENTS)
 def test_an_experiment_is_planned_run_and_reported(name, data, tmp_path):
-    given = {"methods": ["mgs", "dropout"], "epochs": 2, "runs": 2, **SMALL[name]}
-    given |= {"data": data[name]} if name in data else {}
+    given = {"methods": ["mgs", "dropout"], "epochs": 1, "runs": 1, **SMALL[name]}
+    given = {key: value for key, value in given.items() if key in reproduce.settings(name)}
+    given |= {"data": data[name]} if "data" in reproduce.settings(name) else {}
     runs = reproduce.plan(name, "quick", **given)
     store, lines = Store(tmp_path / "out", name), []
     reproduce.reproduce(
