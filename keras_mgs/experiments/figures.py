@@ -7,7 +7,8 @@ from keras_mgs import plot
 
 _SCORES = {"accuracy": "test accuracy (%)", "mse": "test error (pixels²)"}
 _COLUMNS = 8  # of images
-_LEGEND = 5  # columns of a legend
+_PANELS = 5  # boundaries side by side
+_LEGEND = 2.2  # inches of a column of a legend
 
 
 def curves(curves, score):
@@ -21,7 +22,7 @@ def curves(curves, score):
         A `matplotlib.figure.Figure`.
     """
     histories = _histories(curves)
-    figure = Figure(figsize=(11, _legend_height(histories) + 3.2), layout="constrained")
+    figure = Figure(figsize=(11, 3.2 + _legend_height(histories, 11)), layout="constrained")
     axes = figure.subplots(1, 3)
     for axis, key in zip(axes, ("test", "mgs_trace", "mgs_log_det"), strict=True):
         _lines(axis, histories, key, score)
@@ -44,8 +45,9 @@ def panels(curves, score, rows, columns):
     (row_key, row_text), (column_key, column_text) = rows, columns
     down, across = (sorted(curves[key].unique()) for key in (row_key, column_key))
     labels = list(dict.fromkeys(curves["label"]))
-    height = 0.3 + 2.6 * len(down) + _legend_height(labels)
-    figure = Figure(figsize=(max(3.1 * len(across), 7), height), layout="constrained")
+    width = 0.5 + 3.1 * len(across)
+    height = 0.3 + 2.6 * len(down) + _legend_height(labels, width)
+    figure = Figure(figsize=(width, height), layout="constrained")
     grid = figure.subplots(len(down), len(across), sharex="row", sharey=True, squeeze=False)
     for i, row in enumerate(down):
         for axis, column in zip(grid[i], across, strict=True):
@@ -77,8 +79,9 @@ def _lines(axis, histories, key, score, labels=None):
             axis.set_yscale("log")
 
 
-def _legend_height(labels):
-    return 0.2 * -(-len(labels) // _LEGEND)
+def _legend_height(labels, width):
+    """Inches, in a figure of so many."""
+    return 0.2 * -(-len(labels) // int(width // _LEGEND))
 
 
 def _legend(figure, axes, labels):
@@ -88,7 +91,7 @@ def _legend(figure, axes, labels):
         drawn[: len(labels)],
         labels,
         loc="outside lower center",
-        ncols=min(len(labels), _LEGEND),
+        ncols=min(len(labels), int(figure.get_figwidth() // _LEGEND)),
         frameon=False,
         handlelength=3.2,
     )
@@ -105,7 +108,8 @@ def radars(charts, axes):
         A `matplotlib.figure.Figure`.
     """
     labels = list(next(iter(charts.values())))
-    figure = Figure(figsize=(4.2 * len(charts), 4 + _legend_height(labels)), layout="constrained")
+    width = 4.2 * len(charts)
+    figure = Figure(figsize=(width, 4 + _legend_height(labels, width)), layout="constrained")
     angles = 2 * np.pi * np.arange(len(axes)) / len(axes)
     grid = figure.subplots(1, len(charts), subplot_kw={"projection": "polar"}, squeeze=False)[0]
     for axis, (title, values) in zip(grid, charts.items(), strict=True):
@@ -171,9 +175,9 @@ def boundaries(panels, extent, radius):
     Returns:
         A `matplotlib.figure.Figure`.
     """
-    columns = min(_LEGEND, len(panels))
+    columns = min(_PANELS, len(panels))
     rows = -(-len(panels) // columns)
-    figure = Figure(figsize=(max(2.3 * columns, 4), 0.6 + 2.4 * rows), layout="constrained")
+    figure = Figure(figsize=(max(2.3 * columns, 5), 0.9 + 2.5 * rows), layout="constrained")
     axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     angle = np.linspace(0, 2 * np.pi, 200)
     marks = []
@@ -193,8 +197,11 @@ def boundaries(panels, extent, radius):
         axis.set(aspect="equal", xlim=(-extent, extent), ylim=(-extent, extent))
     for axis in axes.ravel()[len(panels) :]:
         axis.set_axis_off()
-    figure.supxlabel("first input", fontsize=10)
-    figure.supylabel("second input", fontsize=10)
+    for axis in axes.ravel()[: len(panels)][-columns:]:  # the lowest of each column
+        axis.set_xlabel("first input")
+        axis.tick_params(labelbottom=True)
+    for axis in axes[:, 0]:
+        axis.set_ylabel("second input")
     words = ("true boundary", "outer circle", "inner circle")
     figure.legend(marks, words, loc="outside lower center", ncols=3, frameon=False)
     return figure

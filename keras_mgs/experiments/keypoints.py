@@ -13,7 +13,7 @@ PRESETS = {
         "methods": PAPER,
         "target_noises": (0.0, 30.0),
         "runs": 1,
-        "epochs": 100,
+        "epochs": 300,
     },
     "paper": {
         "networks": ("lenet5", "fcn"),

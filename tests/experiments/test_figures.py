@@ -71,7 +71,8 @@ def test_a_boundary_is_drawn_where_the_lead_changes_its_sign(known):
     lead = 1 - np.hypot(*np.meshgrid(line, line)) if known else np.full((81, 81), -1.0)
     figure = figures.boundaries({"MGS": (Samples, lead.tolist())}, 2.0, 0.75)
     figure.draw_without_rendering()
-    (axis,) = figure.axes
+    (axis,), (legend,) = figure.axes, figure.legends
+    assert not legend.get_window_extent().overlaps(axis.get_tightbbox())
     contours = [c for c in axis.collections if "Contour" in type(c).__name__]
     assert len(contours) == 1 + known  # the regions, and the line between them
     if known:
