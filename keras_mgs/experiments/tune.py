@@ -42,6 +42,16 @@ PRESETS = {
         "epochs": 100,
     },
 }
+_SCENARIO = (
+    "data",
+    "corruption",
+    "training_size",
+    "label_noise",
+    "epochs",
+    "batch_size",
+    "learning_rate",
+    "by",
+)
 _VALIDATION = 0.2  # of the training samples
 
 
@@ -116,8 +126,7 @@ def train(settings, data):
 def table(records):
     """One row per strength: its final loss, mean and standard deviation, and whether it is chosen.
 
-    Raises:
-        ValueError: the folder holds runs of several scenarios.
+    Of several scenarios, each has a chosen strength of its own.
     """
     rows = []
     for cell, runs in report.cells(records):
@@ -128,27 +137,31 @@ def table(records):
     if not rows:
         return pd.DataFrame(columns=["network", "method", "strength", "loss"])
     found = pd.DataFrame(rows)
-    for key in ("data", "corruption", "training_size", "label_noise", "epochs", "batch_size", "by"):
-        if found[key].nunique(dropna=False) > 1:
-            raise ValueError(
-                "Expected `folder` to hold the runs of one scenario. Received: runs that differ in "
-                f"{key}: {', '.join(map(str, found[key].unique()))}. Give each a folder of its own."
-            )
     losses = found["loss"].fillna(float("inf"))  # of trainings that broke down
-    lowest = losses.groupby([found["network"], found["method"]], sort=False).idxmin()
+    cell = [found[key] for key in (*_differing(found), "network", "method")]
+    lowest = losses.groupby(cell, sort=False, dropna=False).idxmin()
     return found.assign(chosen=found.index.isin(lowest))
+
+
+def _differing(found):
+    """What tells the scenarios of a folder apart; none if there is one."""
+    return [key for key in _SCENARIO if found[key].nunique(dropna=False) > 1]
 
 
 def words(found):
     """What people read of the rows of `table`."""
+    if found.empty:
+        return []
+    differing = [key for key in _differing(found) if key != "by"]
     return [
         {
             "network": row["network"],
+            **{key.replace("_", " "): str(row[key]) for key in differing},
             "method": METHODS[row["method"]].label,
             "strength": f"{row['strength']}{' *' * row['chosen']}",
             "runs": str(row["runs"]),
-            f"{row['by']} loss": f"{row['loss']:.3f}"
-            + ("" if pd.isna(row["std"]) else f" ± {row['std']:.3f}"),
+            "loss on": row["by"],
+            "loss": f"{row['loss']:.3f}" + ("" if pd.isna(row["std"]) else f" ± {row['std']:.3f}"),
             "accuracy, %": f"{row['accuracy']:.1f}",
         }
         for row in found.to_dict("records")
@@ -156,9 +169,15 @@ def words(found):
 
 
 def files(records):
-    """The chosen strengths, by network and method, as `trainings.plan` reads them."""
+    """The chosen strengths, by network and method, as `trainings.plan` reads them.
+
+    Of several scenarios each has a file, which is called by what tells them apart.
+    """
     found = table(records)
+    differing = _differing(found)
     chosen: dict = {}
     for row in found[found["chosen"]].to_dict("records"):
-        chosen.setdefault(row["network"], {})[row["method"]] = row["strength"]
-    return {"tuned.json": json.dumps(chosen, indent=2).encode()}
+        name = "-".join(["tuned", *(str(row[key]) for key in differing)])
+        of_network = chosen.setdefault(f"{name}.json", {}).setdefault(row["network"], {})
+        of_network[row["method"]] = row["strength"]
+    return {name: json.dumps(strengths, indent=2).encode() for name, strengths in chosen.items()}

@@ -85,7 +85,7 @@ def test_the_lowest_loss_of_each_method_is_chosen_and_kept(tmp_path):
     found = tune.table(records)
     assert found.loc[found["chosen"], "strength"].tolist() == [0.3, "auto"]
     lines = {(line["method"], line["strength"]): line for line in tune.words(found)}
-    assert lines["MGS (tr K)", "auto *"]["validation loss"] == "4.500 ± 0.707"
+    assert lines["MGS (tr K)", "auto *"]["loss"] == "4.500 ± 0.707"
     chosen = tune.files(records)["tuned.json"]
     assert json.loads(chosen) == {"fcn": {"dropout": 0.3, "mgs": "auto"}}
 
@@ -99,10 +99,29 @@ def test_the_lowest_loss_of_each_method_is_chosen_and_kept(tmp_path):
     assert trainings.plan("classification", **given)[1]["strength"] == 0.7
 
 
-def test_runs_of_several_scenarios_are_refused():
-    records = [record("mgs", "auto", [1.0, 1.0]), record("mgs", "auto", [1.0, 1.0], epochs=9)]
-    with pytest.raises(ValueError, match="one scenario. Received:.* differ in epochs: 1, 9. Give"):
-        tune.table(records)
+def test_every_scenario_has_a_file_of_its_own():
+    records = [
+        record("mgs", strength, [loss] * 2, by=by, epochs=epochs)
+        for by, epochs, strength, loss in (
+            ("test", 1, "auto", 1.0),
+            ("test", 1, 1e-5, 2.0),
+            ("test", 9, 1e-5, 0.5),
+            ("validation", 1, "auto", 4.0),
+            ("validation", 1, 1e-5, 3.0),
+        )
+    ]
+    files = {name: json.loads(content) for name, content in tune.files(records).items()}
+    assert files == {
+        "tuned-1-test.json": {"fcn": {"mgs": "auto"}},
+        "tuned-9-test.json": {"fcn": {"mgs": 1e-5}},
+        "tuned-1-validation.json": {"fcn": {"mgs": 1e-5}},
+    }
+    lines = tune.words(tune.table(records))
+    assert {(line["epochs"], line["loss on"]) for line in lines if "*" in line["strength"]} == {
+        ("1", "test"),
+        ("9", "test"),
+        ("1", "validation"),
+    }
 
 
 @pytest.mark.parametrize(

@@ -20,9 +20,9 @@ def test_strengths_are_those_of_this_problem_unless_given():
     runs = two_circles.plan(seed=4, **SMALL)
     assert [(run["strength"], run["seed"]) for run in runs] == [
         ("auto", 4),
-        (1e-3, 4),
+        (3e-4, 4),
         ("auto", 5),
-        (1e-3, 5),
+        (3e-4, 5),
     ]
     given = two_circles.plan(strengths={"mgs_log_det": 0.5}, **SMALL)
     assert given[1]["strength"] == 0.5
