@@ -1,6 +1,7 @@
 """Every experiment from its plan to its report, as small as it can be."""
 
 import functools
+import sys
 
 import numpy as np
 import pytest
@@ -83,3 +84,13 @@ def test_nothing_on_the_disk_is_an_empty_report(name, tmp_path):
 def test_an_unknown_preset_is_one_sentence():
     with pytest.raises(ValueError, match="'quick', 'paper'. Received: preset='slow'"):
         reproduce.plan("mnist", "slow")
+
+
+def test_a_cluster_without_dask_is_one_sentence(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    store = Store(tmp_path / "out", "mnist")
+    with pytest.raises(
+        ImportError, match="`--cluster` needs Dask. Received.*pip install distributed"
+    ):
+        reproduce.reproduce(store, [], data="digits", cluster="tcp://localhost:1")
+    assert not store.folder.exists()
