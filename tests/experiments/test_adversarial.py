@@ -32,13 +32,18 @@ def test_a_linear_classifier_is_fooled_by_as_much_as_epsilon_allows(linear, step
     np.testing.assert_allclose(changed[:, 0, 0, 0], [0, 0.2, 1], atol=1e-6)  # within [0, 1]
 
 
-def test_scores_are_the_trace_the_softmax_and_its_entropy(linear):
+def test_scores_are_traces_the_softmax_and_its_entropy(linear):
     x = np.random.default_rng(0).random((5, 2, 2, 1), "float32")
     f = linear.predict(x, verbose=0).astype("float64")
     p = np.exp(f) / np.exp(f).sum(axis=1, keepdims=True)
     found = adversarial.scores(linear, x)
     np.testing.assert_allclose(found["max_softmax"], -p.max(axis=1), rtol=1e-5)
     np.testing.assert_allclose(found["entropy"], -(p * np.log(p)).sum(axis=1), rtol=1e-5)
+    # d log p_a / d f_b = δ_ab − p_b, and the gradient of an output by its own weights is (x, 1).
+    jacobian = np.eye(2) - p[:, None, :]
+    squares = 1 + (x.reshape(5, 4) ** 2).sum(axis=1)
+    fisher = squares * (p * (jacobian**2).sum(axis=2)).sum(axis=1)
+    np.testing.assert_allclose(found["fisher"], fisher, rtol=1e-4)
     np.testing.assert_allclose(found["trace"], keras_mgs.sample_traces(linear, x), rtol=1e-5)
 
 
@@ -47,6 +52,7 @@ def test_the_area_is_of_the_fooling_samples_against_the_clean_ones(monkeypatch):
     whiter = lambda model, x, y, epsilon, steps: x + np.float32(epsilon)  # noqa: E731
     monkeypatch.setattr(adversarial, "perturb", whiter)
     by_brightness = lambda model, x: {  # noqa: E731
+        "fisher": x.max(axis=(1, 2, 3)),
         "trace": x.max(axis=(1, 2, 3)),
         "max_softmax": np.zeros(len(x)),
         "entropy": -x.min(axis=(1, 2, 3)),
@@ -58,7 +64,12 @@ def test_the_area_is_of_the_fooling_samples_against_the_clean_ones(monkeypatch):
     found = adversarial.train(settings, "digits")
     areas = found.set_index(["attack", "detector"])["auroc"]
     for attack in adversarial.ATTACKS:
-        assert areas[attack].to_dict() == {"trace": 1, "max_softmax": 0.5, "entropy": 0}
+        assert areas[attack].to_dict() == {
+            "trace": 1,
+            "fisher": 1,
+            "max_softmax": 0.5,
+            "entropy": 0,
+        }
     assert (found["fooled"] == 100).all() and 0 < found["test"].iloc[0] < 30
 
 
