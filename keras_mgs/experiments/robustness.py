@@ -15,7 +15,7 @@ PRESETS = {
         "label_noises": (0.2, 0.5, 0.7),
         "batch_sizes": (16, 32, 64),
         "learning_rates": (0.03, 0.1, 0.2),
-        "epoch_counts": (5, 10, 20),
+        "epoch_counts": (15, 30, 60),
         "runs": 1,
     },
     "paper": {  # which says the values in the middle alone

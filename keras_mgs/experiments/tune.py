@@ -32,7 +32,7 @@ PRESETS = {
         "methods": PAPER[1:],  # the first has nothing to tune
         "training_sizes": (1000,),
         "runs": 1,
-        "epochs": 10,
+        "epochs": 40,  # or the weakest would win, as nothing has been learnt by heart yet
     },
     "paper": {
         "networks": ("lenet5", "fcn"),
@@ -136,11 +136,20 @@ def table(records):
         rows.append({**cell, **numbers, "accuracy": accuracy})
     if not rows:
         return pd.DataFrame(columns=["network", "method", "strength", "loss"])
+    order = list(METHODS)
+    rows.sort(
+        key=lambda row: (row["network"], order.index(row["method"]), _number(row["strength"]))
+    )
     found = pd.DataFrame(rows)
     losses = found["loss"].fillna(float("inf"))  # of trainings that broke down
     cell = [found[key] for key in (*_differing(found), "network", "method")]
     lowest = losses.groupby(cell, sort=False, dropna=False).idxmin()
     return found.assign(chosen=found.index.isin(lowest))
+
+
+def _number(strength):
+    """What strengths are sorted by: "auto" before all numbers."""
+    return 0.0 if strength == "auto" else strength
 
 
 def _differing(found):

@@ -77,13 +77,14 @@ def test_the_lowest_loss_of_each_method_is_chosen_and_kept(tmp_path):
     records = [
         record("mgs", "auto", [9.0, 1.0]),  # its mean is 5
         record("mgs", "auto", [4.0, 4.0], seed=1),
-        record("mgs", 1e-5, [5.0, 5.0]),
         record("mgs", 1e-4, [0.0, float("nan")]),
+        record("mgs", 1e-5, [5.0, 5.0]),
         record("mgs", 1e-4, [float("nan")] * 2, seed=1),
         record("dropout", 0.3, [8.0, 8.0]),
     ]
     found = tune.table(records)
     assert found.loc[found["chosen"], "strength"].tolist() == [0.3, "auto"]
+    assert found["strength"].tolist() == [0.3, "auto", 1e-5, 1e-4]
     lines = {(line["method"], line["strength"]): line for line in tune.words(found)}
     assert lines["MGS (tr K)", "auto *"]["loss"] == "4.500 ± 0.707"
     chosen = tune.files(records)["tuned.json"]
