@@ -59,7 +59,7 @@ def _parser(arguments):
     add("--out", help="a new folder for the results (default: results/compare-DATE-TIME)")
     score = commands.add_parser(
         "score",
-        help="each sample's share of tr K, to find mislabelled or adversarial samples",
+        help="each sample's share of tr K: which samples move their own outputs most",
         description="Write each sample's share of tr K under a model that is there already, and a "
         "picture of the highest.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,

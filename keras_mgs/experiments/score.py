@@ -16,7 +16,7 @@ _LAYOUTS = ((("x",), ("y",)), (("x_train",), ("y_train",)))
 
 
 def score(model, data, *, output, top=16, batch_size=32, scaling=True):
-    """Find the samples that a model can only fit one by one: mislabelled or adversarial ones.
+    """Each sample's share of tr K: how far learning it moves the model's outputs for it.
 
     Writes the folder `output`, which appears complete: scores.csv, a row per sample in the order of
     the data, and suspects.png with the highest of them.
