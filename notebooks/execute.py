@@ -54,15 +54,16 @@ def execute(path, parameters=""):
 
 
 def clean(notebook):
-    """Leave out what belongs to the machine; raise RuntimeError for what was printed as an error."""
+    """Leave out what belongs to the machine; a RuntimeError if a cell has warned."""
     for cell in notebook.cells:
         kept = []
         for output in cell.get("outputs", ()):
-            if output.output_type == "stream" and output.name == "stderr":
-                text = _STARTING.sub("", output.text).strip()
-                if text:
-                    raise RuntimeError(f"A cell of the notebook warns: {text}")
-                continue
+            if output.output_type == "stream":
+                output.text = _STARTING.sub("", output.text)
+                if not output.text.strip():
+                    continue
+                if output.name == "stderr" or "WARNING" in output.text:
+                    raise RuntimeError(f"A cell of the notebook warns: {output.text}")
             if "image/png" in output.get("data", {}):
                 output.data["image/png"] = smaller(output.data["image/png"])
             kept.append(output)
@@ -79,9 +80,12 @@ def clean(notebook):
 
 def smaller(png):
     """A picture, in base64, with a palette of 256 colours."""
-    image = Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB")
+    image = Image.open(io.BytesIO(base64.b64decode(png)))
+    if image.mode == "P":
+        return png
     file = io.BytesIO()
-    image.quantize(256, dither=Image.Dither.NONE).save(file, "png", optimize=True)
+    image = image.convert("RGB").quantize(256, dither=Image.Dither.NONE)
+    image.save(file, "png", optimize=True)
     return base64.b64encode(file.getvalue()).decode()
 
 
