@@ -18,7 +18,7 @@ SHORT = {
     "03_two_circles": "epochs = 2",
     "04_noisy_labels": "data, epochs, seeds = 'digits', 1, [0]",
     "05_your_own_model": "epochs = 1",
-    "06_tuning_alpha": "epochs, factors, trials, tuning_epochs = 2, [1, 4], 1, 1",
+    "06_tuning_alpha": "epochs, factors, trials = 1, [4], 1",
 }
 
 every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
