@@ -107,12 +107,12 @@ def train(settings, data):
         for attack, steps in ATTACKS.items():
             changed = perturb(model, x, y, epsilon, steps)
             fooled = _outputs(model, changed).argmax(axis=1) != y
-            found = scores(model, changed[fooled]) if fooled.any() else None
+            found = scores(model, changed)  # of all, as each number of samples compiles anew
             for name in DETECTORS:
                 area = float("nan")
-                if found is not None:
-                    labels = np.repeat([0, 1], [len(clean[name]), len(found[name])])
-                    area = roc_auc_score(labels, np.concatenate([clean[name], found[name]]))
+                if fooled.any():
+                    labels = np.repeat([0, 1], [len(x), fooled.sum()])
+                    area = roc_auc_score(labels, np.append(clean[name], found[name][fooled]))
                 row = {"attack": attack, "epsilon": epsilon, "detector": name, "auroc": area}
                 rows.append({**row, "fooled": 100 * fooled.mean(), "test": 100 * right.mean()})
     return pd.DataFrame(rows)
