@@ -257,8 +257,6 @@ def decision_boundary(model, x, y, ax=None):
     Reference: Szolnoky et al., NeurIPS 2022, figures 2 (top) and A.1.
     """
     _require_matplotlib()
-    from matplotlib.colors import ListedColormap
-
     checks.model(model)
     x = np.asarray(x)
     if x.ndim != 2 or x.shape[1] != 2:
@@ -274,37 +272,9 @@ def decision_boundary(model, x, y, ax=None):
     f = outputs.predict(model, points.astype("float32"), _BATCH)
     labels, index = _classes(y, len(x), f.shape[1])
     f = np.concatenate([-f, f], axis=1) if f.shape[1] == 1 else f
-    region = f.argmax(axis=1).reshape(_GRID, _GRID)
-
     axis = _axis(ax, (6.4, 4.4))
-    colours = [_POINTS[i % len(_POINTS)] for i in range(len(labels))]
-    axis.imshow(
-        region,
-        extent=(low[0], high[0], low[1], high[1]),
-        origin="lower",
-        aspect="auto",
-        interpolation="nearest",
-        cmap=ListedColormap(_tints(colours)),
-        vmin=-0.5,
-        vmax=len(labels) - 0.5,
-    )
-    for i in np.unique(region) if region.min() < region.max() else ():
-        lead = f[:, i] - np.delete(f, i, axis=1).max(axis=1)  # over all other classes
-        lead = lead.reshape(region.shape)
-        axis.contour(first, second, lead, levels=[0], colors="black", linewidths=0.8)
-    for i, label in enumerate(labels):
-        some = x[index == i]
-        axis.scatter(
-            some[:, 0],
-            some[:, 1],
-            s=26,
-            color=colours[i],
-            marker=_MARKERS[i % len(_MARKERS)],
-            edgecolors="black",
-            linewidths=0.5,
-            zorder=3,
-            label=f"class {label}",
-        )
+    names = [f"class {label}" for label in labels]
+    _draw_boundary(axis, f.reshape(_GRID, _GRID, -1), first, second, x, index, names)
     axis.set(xlabel="first input (unit of x)", ylabel="second input (unit of x)")
     _legend(axis, handlelength=1)
     return axis
@@ -533,6 +503,40 @@ def _draw_line(axis, x, y, i, label):
         label=label,
     )
     return line
+
+
+def _draw_boundary(axis, f, first, second, x, index, names, size=26):
+    """Where each output of `f`, (second, first, q), is the largest; samples, and their classes."""
+    from matplotlib.colors import ListedColormap
+
+    region = f.argmax(axis=-1)
+    colours = [_POINTS[i % len(_POINTS)] for i in range(len(names))]
+    axis.imshow(
+        region,
+        extent=(first[0], first[-1], second[0], second[-1]),
+        origin="lower",
+        aspect="auto",
+        interpolation="nearest",
+        cmap=ListedColormap(_tints(colours)),
+        vmin=-0.5,
+        vmax=len(names) - 0.5,
+    )
+    for i in np.unique(region) if region.min() < region.max() else ():
+        lead = f[..., i] - np.delete(f, i, axis=-1).max(axis=-1)  # over all other classes
+        axis.contour(first, second, lead, levels=[0], colors="black", linewidths=0.8)
+    for i, name in enumerate(names):
+        some = x[index == i]
+        axis.scatter(
+            some[:, 0],
+            some[:, 1],
+            s=size,
+            color=colours[i],
+            marker=_MARKERS[i % len(_MARKERS)],
+            edgecolors="black",
+            linewidths=0.5,
+            zorder=3,
+            label=name,
+        )
 
 
 def _square(name, matrix, finite=False):

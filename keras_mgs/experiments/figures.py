@@ -8,6 +8,7 @@ from keras_mgs import plot
 _SCORES = {"accuracy": "test accuracy (%)", "mse": "test error (pixels²)"}
 _COLUMNS = 8  # of images
 _PANELS = 5  # boundaries side by side
+_FINE = 300  # points along each side of them
 _LEGEND = 2.2  # inches of a column of a legend
 
 
@@ -180,29 +181,26 @@ def boundaries(panels, extent, radius):
     figure = Figure(figsize=(max(2.3 * columns, 5), 0.9 + 2.5 * rows), layout="constrained")
     axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     angle = np.linspace(0, 2 * np.pi, 200)
-    marks = []
+    circle = radius * np.cos(angle), radius * np.sin(angle)
+    names = ("outer circle", "inner circle")  # classes 0 and 1
+    fine = np.linspace(-extent, extent, _FINE)
     for axis, (name, (samples, lead)) in zip(axes.ravel(), panels.items(), strict=False):
         line = np.linspace(-extent, extent, len(lead))
-        lead = np.asarray(lead)
-        axis.contourf(line, line, lead, levels=[-1e30, 0, 1e30], colors=["#FFFFFF", "#BFD9EA"])
-        if lead.min() < 0 < lead.max():
-            axis.contour(line, line, lead, levels=[0], colors="black", linewidths=1)
-        (true,) = axis.plot(radius * np.cos(angle), radius * np.sin(angle), "k--", lw=0.8)
-        marks = [true]
-        for value, marker, colour in ((0, "o", "#E69F00"), (1, "^", "#0072B2")):
-            some = samples.x_train[samples.y_train == value]
-            style = {"s": 12, "marker": marker, "color": colour, "edgecolors": "k", "lw": 0.4}
-            marks.append(axis.scatter(some[:, 0], some[:, 1], **style, zorder=3))
+        for _ in range(2):  # between the points of the grid, along one side and then the other
+            lead = np.array([np.interp(fine, line, row) for row in lead]).T
+        f = np.stack([-lead, lead], axis=-1)
+        plot._draw_boundary(axis, f, fine, fine, samples.x_train, samples.y_train, names, size=12)
+        axis.plot(*circle, "k--", lw=0.8, label="true boundary")
         axis.set_title(name, fontsize=10)
         axis.set(aspect="equal", xlim=(-extent, extent), ylim=(-extent, extent))
     for axis in axes.ravel()[len(panels) :]:
         axis.set_axis_off()
     for axis in axes.ravel()[: len(panels)][-columns:]:  # the lowest of each column
-        axis.set_xlabel("first input")
+        axis.set_xlabel("first input (unit of x)")
         axis.tick_params(labelbottom=True)
     for axis in axes[:, 0]:
-        axis.set_ylabel("second input")
-    words = ("true boundary", "outer circle", "inner circle")
+        axis.set_ylabel("second input (unit of x)")
+    marks, words = axes[0, 0].get_legend_handles_labels()
     figure.legend(marks, words, loc="outside lower center", ncols=3, frameon=False)
     return figure
 
