@@ -8,6 +8,8 @@ import inspect
 import os
 import sys
 
+_WIDTH = 120  # of tables that are not printed to a terminal
+
 
 def main(arguments=None):
     """Run a command; the exit status is 0, or 2 for a wrong argument or bad data."""
@@ -233,6 +235,17 @@ def _experiments():
         ) from error
 
 
+def _console():
+    """As wide as the terminal; in a file or a notebook wide enough for our tables."""
+    with _experiments():
+        from rich.console import Console
+
+    console = Console()
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = _WIDTH
+    return console
+
+
 @contextlib.contextmanager
 def _progress(name, total):
     """A bar; yields what prints a line above it and moves it on."""
@@ -256,7 +269,6 @@ def _new_folder(command):
 
 def _compare(options):
     with _experiments():
-        from rich.console import Console
         from rich.table import Table
 
         from keras_mgs.experiments import compare as job
@@ -274,7 +286,7 @@ def _compare(options):
 
     if options.jobs > 1:  # or the processes fight for the cores
         os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
-    console = Console()
+    console = _console()
     with _progress("trainings", options.runs * len(methods)) as report:
         result = job.compare(
             options.data,
@@ -311,7 +323,6 @@ def _compare(options):
 
 def _score(options):
     with _experiments():
-        from rich.console import Console
         from rich.table import Table
 
         from keras_mgs.experiments import score as job
@@ -331,14 +342,13 @@ def _score(options):
     for row in scores.nsmallest(options.top, "rank").to_dict("records"):
         row["trace"], row["share"] = f"{row['trace']:.4g}", f"{row['share']:.2%}"
         table.add_row(*map(str, row.values()))
-    console = Console()
+    console = _console()
     console.print(table)
     console.print(f"Written to {out}: scores.csv, suspects.png")
 
 
 def _benchmark(options):
     with _experiments():
-        from rich.console import Console
         from rich.table import Table
 
         from keras_mgs.experiments import benchmark as job
@@ -357,7 +367,7 @@ def _benchmark(options):
     if options.memory_limit is not None:
         limits["memory"] = checks.positive("--memory-limit", options.memory_limit)
     chosen["batch_size"] = checks.count("--batch-size", options.batch_size)
-    console = Console()
+    console = _console()
     if options.against is not None:
         checks.choice("--against", options.against, ("neural-tangents",))
         job.check_peer(options.peer_python)
@@ -383,8 +393,6 @@ def _benchmark(options):
 
 def _reproduce(name, options):
     with _experiments():
-        from rich.console import Console
-
         from keras_mgs.experiments import reproduce as job
         from keras_mgs.experiments.grid import missing
         from keras_mgs.experiments.store import Store
@@ -395,7 +403,7 @@ def _reproduce(name, options):
     given = {key: getattr(options, key) for key in job.settings(name) if hasattr(options, key)}
     store = Store(options.out, name)
     runs = job.plan(name, options.preset, **given)
-    console = Console()
+    console = _console()
     waiting = missing(store, runs, console.print)
     console.print(f"{len(runs) - len(waiting)} of {len(runs)} runs are there.")
     size = sum(map(job.size, waiting))
@@ -417,10 +425,7 @@ def _reproduce(name, options):
 
 
 def _report(options):
-    with _experiments():
-        from rich.console import Console
-
-    _print_report(options.folder, Console())
+    _print_report(options.folder, _console())
 
 
 def _print_report(folder, console):

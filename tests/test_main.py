@@ -68,7 +68,7 @@ def test_a_wrong_argument_is_one_sentence_and_nothing_is_written(
 
 def test_benchmark_prints_a_table_and_writes_a_folder(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.delenv("COLUMNS", raising=False)  # pytest-xdist sets it
     arguments = ["--networks", "fcn", "--what", "plain", "--xla", "off", "--rounds", "1"]
     assert main(["benchmark", *arguments, "--batch-size", "2", "--time-limit", "100"]) == 0
     printed = capsys.readouterr().out
@@ -109,7 +109,7 @@ def test_a_wrong_argument_of_benchmark_is_one_sentence_and_nothing_is_written(
 
 def test_reproduce_goes_on_and_report_prints_the_same(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "140")
+    monkeypatch.delenv("COLUMNS", raising=False)  # pytest-xdist sets it
     arguments = ["--data", "digits", "--training-sizes", "40", "--label-noises", "0.5"]
     arguments += ["--networks", "fcn", "--methods", "mgs", "--epochs", "1", "--jobs", "1"]
     arguments += ["--strengths", "mgs=1e-5"]
