@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from keras_mgs import autodiff, checks, norms, replicas
+from keras_mgs import autodiff, checks, norms, parts, replicas
 from keras_mgs.kernel import EPSILON, as_matrix, every_row, gram, regularised_log_det
 from keras_mgs.outputs import raw_outputs
 from keras_mgs.sites import jacobian_blocks, record
@@ -32,6 +32,7 @@ class ForwardPass:
         tape: the tape that recorded the pass, and the loss where a penalty needs it.
         recording: the pass's sites; None where the penalty does not need them.
         seed: an integer tensor that differs from step to step.
+        part: such a pass of the first samples alone; None where the penalty is of all.
         loss: the loss, once it is known.
     """
 
@@ -42,6 +43,7 @@ class ForwardPass:
     tape: Any
     recording: Any
     seed: Any
+    part: Any = None
     loss: Any = None
 
     @property
@@ -83,7 +85,10 @@ class Penalty(abc.ABC):
 
     @contextlib.contextmanager
     def watching(self, model, x, seed, training=True):
-        """Forward passes in this context are recorded: yields a function that runs one."""
+        """Forward passes in this context are recorded: yields a function that runs one.
+
+        It takes what to call, the model or what wraps it, and inputs other than `x` if need be.
+        """
         with contextlib.ExitStack() as stack:
             recording = None
             if self.needs_sites:
@@ -93,7 +98,7 @@ class Penalty(abc.ABC):
             if self.needs_inputs:
                 autodiff.watch(tape, x)
 
-            def forward(call):
+            def forward(call, x=x):
                 outputs = call(x, training=training)
                 f = raw_outputs(outputs)
                 return ForwardPass(model, x, outputs, f, tape, recording, seed)
@@ -191,9 +196,12 @@ class KernelPenalty(Penalty):
 class TracePenalty(KernelPenalty):
     """Penalises the trace of the MGS kernel: `loss + alpha * tr K`, tr K summed over the batch.
 
-    `estimator="hutchinson"` draws v uniformly from {−1, +1}^(n×q) and takes
-    `‖∇_θ Σ_ia v[i, a] f_a(x_i)‖²`, whose expectation is tr K: one more gradient, for any model and
-    any layer. `"exact"` computes tr K itself.
+    `estimator="hutchinson"` draws v uniformly from {−1, +1}^(m×q) for the first m samples of a
+    batch of n, and takes `n/m · ‖∇_θ Σ_ia v[i, a] f_a(x_i)‖²`, whose expectation over v and over
+    shuffled batches is tr K: one more gradient, for any model and any layer. As few dominant
+    eigenvalues of K make up most of its trace, m samples say nearly as much as n (README). They
+    run through the network once more, with the random masks that they have in the whole batch.
+    `"exact"` computes tr K itself.
 
     Args:
         alpha: the penalty's weight, a number ≥ 0; a `keras.optimizers.schedules` object; or "auto":
@@ -202,6 +210,10 @@ class TracePenalty(KernelPenalty):
         estimator: "hutchinson" or "exact".
         probes: projections averaged in one step ("hutchinson" only).
         every: the penalty acts on one step in `every`, with `every` times the weight.
+        samples: m ("hutchinson" only); None: all. A network with batch statistics to differentiate,
+            or made for one batch size, takes all. A layer of your own that mixes samples cannot be
+            noticed, and batches in an order of their own (by class, say) are no shuffled ones:
+            None is right there.
 
     Raises:
         TypeError, ValueError: an argument is none of these.
@@ -209,23 +221,45 @@ class TracePenalty(KernelPenalty):
     Example:
 
     >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
-    >>> mgs = keras_mgs.MGSModel(model, penalty=keras_mgs.TracePenalty(1e-5, estimator="exact"))
+    >>> mgs = keras_mgs.MGSModel(model, penalty=keras_mgs.TracePenalty(1e-5, probes=2))
     >>> mgs.penalty
-    TracePenalty(alpha=1e-05, every=8, estimator='exact', probes=1)
+    TracePenalty(alpha=1e-05, every=8, estimator='hutchinson', probes=2, samples=4)
 
     Reference: Szolnoky et al., NeurIPS 2022, section 5.
     """
 
-    def __init__(self, alpha="auto", estimator="hutchinson", probes=1, every=8):
+    def __init__(self, alpha="auto", estimator="hutchinson", probes=1, every=8, samples=4):
         super().__init__(alpha, every)
         self.estimator = checks.choice("estimator", estimator, ("hutchinson", "exact"))
         self.probes = checks.count("probes", probes)
+        self.samples = samples if samples is None else checks.count("samples", samples)
         self.needs_sites = estimator == "exact"
+
+    @contextlib.contextmanager
+    def watching(self, model, x, seed, training=True):
+        alone = (
+            self.estimator == "hutchinson"
+            and self.samples is not None
+            and parts.separable(model, x, self.samples, training)
+        )
+        with super().watching(model, x, seed, training) as forward:
+
+            def with_part(call):
+                part = None
+                if alone:  # first, and without a trace: the whole batch draws the same masks
+                    with keras.StatelessScope():
+                        part = forward(call, parts.first(x, self.samples))
+                return dataclasses.replace(forward(call), part=part)
+
+            yield with_part
 
     def value(self, run):
         if self.estimator == "exact":
             return sum(ops.sum(b.sample_traces()) for b in _blocks(run))
-        return sum(_projection(run, i) for i in range(self.probes)) / self.probes
+        part = run.part or run
+        value = sum(_projection(part, i) for i in range(self.probes)) / self.probes
+        n, m = (ops.cast(ops.shape(r.f)[0], value.dtype) for r in (run, part))
+        return n / m * value
 
     def unit(self, run):
         if self.estimator == "exact":
@@ -240,7 +274,8 @@ class TracePenalty(KernelPenalty):
         return total / FIRST_PROBES
 
     def get_config(self):
-        return {**super().get_config(), "estimator": self.estimator, "probes": self.probes}
+        own = {"estimator": self.estimator, "probes": self.probes, "samples": self.samples}
+        return {**super().get_config(), **own}
 
 
 @keras.saving.register_keras_serializable(package="keras_mgs")

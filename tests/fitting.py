@@ -55,7 +55,9 @@ def same_weights(a, b, tolerance=1e-9):
 
 
 PENALTIES = {
-    "hutchinson": lambda every, probes: TracePenalty(0.01, "hutchinson", probes, every),
+    "hutchinson": lambda every, probes: TracePenalty(
+        0.01, "hutchinson", probes, every, oracles.SAMPLES
+    ),
     "exact": lambda every, probes: TracePenalty(0.01, "exact", every=every),
     "log_det": lambda every, probes: LogDetPenalty(0.01, EPSILON, every),
 }

@@ -9,12 +9,18 @@ import tensorflow as tf
 from keras_mgs.autodiff import random_signs  # documented: a function of [step, probe] alone
 
 EPSILON = 1e-6
+SAMPLES = 3  # of a batch, that the tests' projections are of
 
 
 def flat(outputs):
     """f, (n, q), of a model that returns its raw outputs."""
     parts = [tf.reshape(y, (y.shape[0], -1)) for y in keras.tree.flatten(outputs)]
     return tf.concat(parts, 1)
+
+
+def has_batch_statistics(model):
+    layers = model._flatten_layers()
+    return any(isinstance(v, keras.layers.BatchNormalization) and v.trainable for v in layers)
 
 
 def variables(model):
@@ -89,23 +95,24 @@ def exact_moments():
         tf.nn.moments = original
 
 
-def penalty(kind, f, weights, step=0, probes=1, epsilon=EPSILON, first=0):
+def penalty(kind, f, weights, step=0, probes=1, epsilon=EPSILON, first=0, samples=None):
     """The penalty of raw outputs `f`, a function without arguments that computes them.
 
     kind: "hutchinson", "exact" or "log_det". Differentiable in the weights.
     first: the number of the first probe in this step.
+    samples: "hutchinson" is of that many rows of `f`, and stands for all; None: of all.
     """
     with tf.GradientTape(persistent=True) as tape, exact_moments():
         outputs = f()
         entries = tf.unstack(tf.reshape(outputs, (-1,)))
+        some = outputs[:samples]
         projections = [
-            tf.reduce_sum(
-                random_signs(outputs.shape, outputs.dtype, tf.constant([step, probe])) * outputs
-            )
+            tf.reduce_sum(random_signs(some.shape, some.dtype, tf.constant([step, probe])) * some)
             for probe in range(first, first + probes)
         ]
     if kind == "hutchinson":
-        return outputs, sum(_norm(_row(tape, p, weights)) for p in projections) / probes
+        scale = len(outputs) / len(some) / probes
+        return outputs, scale * sum(_norm(_row(tape, p, weights)) for p in projections)
     j = tf.stack([_row(tape, entry, weights) for entry in entries])
     if kind == "exact":
         return outputs, _norm(j)
@@ -126,16 +133,17 @@ def _norm(t):
 def train(model, loss, optimizer, batches, kind, alpha, every=1, probes=1, epsilon=EPSILON):
     """Eager training of `model`, which returns raw outputs, with `loss(y, outputs)` + penalty.
 
-    Returns the losses and the penalties (α included) of the penalised steps.
+    There is one forward pass in a step. Returns the losses and the penalties (α included) of the
+    penalised steps.
     """
     losses, penalties = [], []
+    samples = None if has_batch_statistics(model) else SAMPLES
     for step, (x, y) in enumerate(batches):
         weights = variables(model)
         with tf.GradientTape() as tape:
             if step % every == 0:
-                outputs, value = penalty(
-                    kind, lambda x=x: flat(model(x, training=True)), weights, step, probes, epsilon
-                )
+                f = lambda x=x: flat(model(x, training=True))  # noqa: E731
+                outputs, value = penalty(kind, f, weights, step, probes, epsilon, samples=samples)
                 total = loss(y, outputs) + alpha * every * value
                 penalties.append(alpha * float(value))
             else:

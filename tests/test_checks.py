@@ -107,6 +107,8 @@ PENALTIES = {
     "estimator None": (lambda: TracePenalty(1, None), ValueError, ("estimator", "None")),
     "probes 0": (lambda: TracePenalty(1, probes=0), ValueError, ("probes", "0")),
     "probes 1.5": (lambda: TracePenalty(1, probes=1.5), TypeError, ("probes", "1.5")),
+    "samples 0": (lambda: TracePenalty(1, samples=0), ValueError, ("samples", "0")),
+    "samples 0.5": (lambda: TracePenalty(1, samples=0.5), TypeError, ("samples", "0.5")),
     "every 0": (lambda: TracePenalty(1, every=0), ValueError, ("every", "0")),
     "every -1": (lambda: LogDetPenalty(1, every=-1), ValueError, ("every", "-1")),
     "every text": (lambda: LossGradientPenalty(1, every="8"), TypeError, ("every", "'8'")),

@@ -5,7 +5,7 @@ import numpy as np
 import oracles
 import pytest
 import tensorflow as tf
-from fitting import EPSILON, batches, data, fitted, mean_square, network, same_weights
+from fitting import EPSILON, PENALTIES, batches, data, fitted, mean_square, network, same_weights
 from keras import layers
 from problems import make, randomise, sequential
 
@@ -169,6 +169,8 @@ def test_log_det_penalty_equals_the_function():
         TracePenalty(),
         TracePenalty(0.5, "exact", 1, 3),
         TracePenalty(1e-5, "hutchinson", 4, 1),
+        TracePenalty(samples=None),
+        TracePenalty(samples=7),
         TracePenalty(keras.optimizers.schedules.CosineDecay(0.1, 100)),
         LogDetPenalty(0.1),
         LogDetPenalty(0.5, 1e-3, 2),
@@ -189,7 +191,7 @@ def test_configuration_round_trip(penalty):
 # A training loop of the user's own
 
 LOOPS = {
-    "hutchinson": TracePenalty(0.01, probes=2, every=3),
+    "hutchinson": PENALTIES["hutchinson"](3, 2),
     "exact": TracePenalty(0.01, "exact", every=1),
     "log_det": LogDetPenalty(0.01, EPSILON, every=2),
 }

@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 import keras_mgs
-from keras_mgs import autodiff
+from keras_mgs import autodiff, parts
 from keras_mgs.callbacks import METRICS
 from keras_mgs.experiments import networks
 from keras_mgs.experiments.methods import METHODS
@@ -288,8 +288,10 @@ def _pairs(what, found, model, x, y):
     if what == "loss_gradient":
         yield value, _squared(tape.gradient(loss, model.trainable_weights))
     elif what.startswith("hutchinson"):
-        signs = autodiff.random_signs((len(x), model.output_shape[1]), "float32", [0, 0])
-        yield value, _projected(model, x, signs, training=True)
+        samples = keras_mgs.TracePenalty().samples
+        some = x[:samples] if parts.separable(model, x, samples, training=True) else x
+        signs = autodiff.random_signs((len(some), model.output_shape[1]), "float32", [0, 0])
+        yield value, len(x) / len(some) * _projected(model, some, signs, training=True)
     else:
         k = keras_mgs.kernel(model, x, training=True).numpy().astype("float64")
         yield from _of_kernel(k, model, x, training=True)

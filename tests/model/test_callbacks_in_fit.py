@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 from fitting import (
     BATCH,
+    PENALTIES,
     N,
     batches,
     by_plain_loop,
@@ -26,7 +27,7 @@ STEPS = N // BATCH  # of an epoch; one step in two is penalised
 
 
 def model():
-    return MGSModel(network(), TracePenalty(0.01, every=2))
+    return MGSModel(network(), PENALTIES["hutchinson"](2, 1))
 
 
 def fit(mgs, *callbacks, epochs=4, **kwargs):

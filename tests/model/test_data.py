@@ -145,7 +145,7 @@ def test_batches_of_one_train_as_a_plain_loop():
 def test_steps_per_epoch_neither_restart_the_data_nor_the_count_of_steps():
     """Two epochs of two steps through three batches: 0, 1 and 2, 0."""
     x, y = data()
-    mgs = MGSModel(network(), TracePenalty(0.01, every=3))
+    mgs = MGSModel(network(), PENALTIES["hutchinson"](3, 1))
     history = trained(mgs, {**SOURCES["generator"](x, y), "steps_per_epoch": 2})
     pairs = list(batches(x, y, 2))[:4]
     reference, losses, penalties = by_plain_loop(pairs, every=3)
