@@ -223,12 +223,12 @@ class TracePenalty(KernelPenalty):
     >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
     >>> mgs = keras_mgs.MGSModel(model, penalty=keras_mgs.TracePenalty(1e-5, probes=2))
     >>> mgs.penalty
-    TracePenalty(alpha=1e-05, every=8, estimator='hutchinson', probes=2, samples=4)
+    TracePenalty(alpha=1e-05, every=8, estimator='hutchinson', probes=2, samples=8)
 
     Reference: Szolnoky et al., NeurIPS 2022, section 5.
     """
 
-    def __init__(self, alpha="auto", estimator="hutchinson", probes=1, every=8, samples=4):
+    def __init__(self, alpha="auto", estimator="hutchinson", probes=1, every=8, samples=8):
         super().__init__(alpha, every)
         self.estimator = checks.choice("estimator", estimator, ("hutchinson", "exact"))
         self.probes = checks.count("probes", probes)
