@@ -211,9 +211,9 @@ class TracePenalty(KernelPenalty):
         probes: projections averaged in one step ("hutchinson" only).
         every: the penalty acts on one step in `every`, with `every` times the weight.
         samples: m ("hutchinson" only); None: all. A network with batch statistics to differentiate,
-            or made for one batch size, takes all. A layer of your own that mixes samples cannot be
-            noticed, and batches in an order of their own (by class, say) are no shuffled ones:
-            None is right there.
+            with Gaussian noise, or made for one batch size takes all. A layer of your own that
+            mixes samples cannot be noticed, and batches in an order of their own (by class, say)
+            are no shuffled ones: None is right there.
 
     Raises:
         TypeError, ValueError: an argument is none of these.

@@ -21,15 +21,11 @@ def batch(n=N):
 
 def estimate(model, x, samples):
     """(estimate, its gradient) of one training step."""
-
-    def step(x):
-        with tf.GradientTape() as tape:
-            _, value = TracePenalty(1.0, every=1, samples=samples)(model, x, 0)
-        return value, tape.gradient(
-            value, oracles.variables(model), unconnected_gradients=tf.UnconnectedGradients.ZERO
-        )
-
-    return step(x)
+    with tf.GradientTape() as tape:
+        _, value = TracePenalty(1.0, every=1, samples=samples)(model, x, 0)
+    return value, tape.gradient(
+        value, oracles.variables(model), unconnected_gradients=tf.UnconnectedGradients.ZERO
+    )
 
 
 RANDOM = {
