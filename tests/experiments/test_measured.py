@@ -47,7 +47,7 @@ def test_a_table_names_the_commands_that_made_it(name):
     commands = [line.removeprefix("# ") for line in lines if line.startswith("#")]
     assert commands and set(commands) <= set(re.findall("python -m .*", README))
     for command in commands:
-        assert re.match(r"python -m keras_mgs reproduce (\S+) ", command)[1] == name
+        assert re.match(r"python -m keras_mgs reproduce (\S+)", command)[1] == name
 
 
 @every_table
