@@ -1,13 +1,7 @@
 """Every test starts from the same seeds; `float64` makes Keras compute in double precision."""
 
-import os
-
-import pytest
-
-# Before TensorFlow is imported, which leaves its fast convolutions off on some processors.
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-
 import keras
+import pytest
 
 
 @pytest.fixture(autouse=True)
