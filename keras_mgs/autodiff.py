@@ -106,6 +106,11 @@ def _map_rows(function, rows):
         return tf.map_fn(function, rows, fn_output_signature=signature)
 
 
+def one_by_one(function, tensors, dtype):
+    """`function` over the first axis in a loop, which holds what one call needs, and no more."""
+    return tf.map_fn(function, tensors, fn_output_signature=dtype, parallel_iterations=1)
+
+
 def random_signs(shape, dtype, seed):
     """Uniform on {−1, +1}, a function of `seed`, two integers, alone."""
     bits = tf.random.stateless_uniform(shape, seed, 0, 2, tf.int32)

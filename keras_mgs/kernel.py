@@ -234,9 +234,9 @@ def _eigenvalues(k):
     return tf.linalg.eigvalsh(k) if tf.is_symbolic_tensor(k) else np.linalg.eigvalsh(k)
 
 
-def gram(blocks, others):
-    """`K = Σ_weights J J'ᵀ`, (n, r, m, r'), from blocks of J and of J'."""
-    return sum(b.gram(o) for b, o in zip(blocks, others, strict=True))
+def gram(blocks, others, dtype):
+    """`K = Σ_weights J J'ᵀ`, (n, r, m, r'), from blocks of J and of J', in `dtype`."""
+    return sum(b.gram(o, dtype) for b, o in zip(blocks, others, strict=True))
 
 
 def as_matrix(k):
@@ -261,8 +261,8 @@ def _traces(model, x, training, batch_size):
 def _kernel(model, x, x2, training, batch_size, dtype):
     rows, n, q = _pieces(model, x, training, batch_size)
     columns, m, _ = (rows, n, q) if x2 is None else _pieces(model, x2, training, batch_size, "x2")
-    as_it_is = dtype in (None, survey(model, rows[0][0][0], training).dtype)
-    run = _compiled(model, _tile, training, None if as_it_is else dtype)
+    dtype = dtype or survey(model, rows[0][0][0], training).dtype
+    run = _compiled(model, _tile, training, dtype)
     tiles: dict = {}
     for row, column in itertools.product(_indices(rows), _indices(columns)):
         if x2 is None and (column, row) in tiles:
@@ -307,14 +307,10 @@ def _sample_traces(model, training, x, rows):
 
 def _tile(model, training, dtype, x, rows, x2=None, rows2=None):
     """A piece of K, (n, r, m, r2)."""
-
-    def blocks(x, rows):
-        return [b.cast(dtype) if dtype else b for b in _blocks(model, x, rows, training)]
-
-    first = blocks(x, rows)
-    second = first if x2 is None else blocks(x2, rows2)
+    first = _blocks(model, x, rows, training)
+    second = first if x2 is None else _blocks(model, x2, rows2, training)
     counts = _counts(x, rows) if x2 is None else _counts(x2, rows2)
-    return ops.reshape(gram(first, second), (*_counts(x, rows), *counts))
+    return ops.reshape(gram(first, second, dtype), (*_counts(x, rows), *counts))
 
 
 def _samples(model, x, batch_size=None, name="x"):

@@ -311,8 +311,8 @@ class LogDetPenalty(KernelPenalty):
         self.epsilon = checks.positive("epsilon", epsilon)
 
     def value(self, run):
-        blocks = [b.cast("float64") for b in _blocks(run)]
-        return regularised_log_det(as_matrix(gram(blocks, blocks)), self.epsilon)
+        blocks = _blocks(run)
+        return regularised_log_det(as_matrix(gram(blocks, blocks, "float64")), self.epsilon)
 
     def get_config(self):
         return {**super().get_config(), "epsilon": self.epsilon}

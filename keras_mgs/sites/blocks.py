@@ -29,9 +29,9 @@ class Factors:
     def jacobian(self):
         """(n, r, weight size)."""
         j = self._sum()
-        n, groups, k, _ = ops.shape(j)
-        j = ops.reshape(j, (n, groups, k, -1, self.shape.c))
-        j = ops.transpose(j, (0, 3, 2, 1, 4))
+        n, groups, _, k = ops.shape(j)
+        j = ops.reshape(j, (n, groups, -1, self.shape.c, k))
+        j = ops.transpose(j, (0, 2, 4, 1, 3))
         if self.arrange is not None:
             j = self.arrange(j)
         return ops.reshape(j, (*ops.shape(j)[:2], self.shape.k * self.shape.groups * self.shape.c))
@@ -48,20 +48,54 @@ class Factors:
             return ops.sum(self._feature_gram() * dd, axis=(1, 2, 3))
         return ops.sum(ops.square(self._sum()), axis=(1, 2, 3))
 
-    def gram(self, other):
-        """`J J'ᵀ`, (n, r, m, r')."""
-        if self.shape.route != "outer product" or isinstance(self.u, OneHot):
-            return _gram(self.jacobian(), other.jacobian())
-        uu = ops.matmul(self.u[:, 0, 0], ops.transpose(other.u[:, 0, 0]))
-        delta, delta2 = (ops.swapaxes(b.delta[:, :, 0, 0], 0, 1) for b in (self, other))
-        return uu[:, None, :, None] * _gram(delta, delta2)
+    def gram(self, other, dtype):
+        """`J J'ᵀ`, (n, r, m, r'), its products in `dtype`."""
+        route = self.shape.kernel_route(self.delta.shape[0])
+        if route == "gram":
+            return self._gram_over_positions(other, dtype)
+        if route == "rows":
+            return _products(_both(Factors._rows, self, other), dtype)
+        uu = _products(_both(lambda b: b.u[:, 0], self, other), dtype)
+        delta = _both(lambda b: ops.swapaxes(b.delta[:, :, 0, 0], 0, 1), self, other)
+        return uu * _products(delta, dtype)
 
-    def cast(self, dtype):
-        u = self.u if isinstance(self.u, OneHot) else ops.cast(self.u, dtype)
-        return Factors(u, ops.cast(self.delta, dtype), self.arrange)
+    def _gram_over_positions(self, other, dtype):
+        """Σ_st (u[i, s] · u'[j, t]) (δ[a, i, s] · δ'[b, j, t]), one sample i after the other."""
+
+        def factors(block):
+            delta = ops.cast(ops.transpose(block.delta, (1, 0, 3, 2, 4)), dtype)
+            if isinstance(block.u, OneHot):
+                return block.u.indices[:, None], delta
+            return ops.cast(ops.swapaxes(block.u, 1, 2), dtype), delta
+
+        (u, delta), (u2, delta2) = _both(factors, self, other)
+        n, r, *_ = ops.shape(delta)
+        m, r2, *_ = ops.shape(delta2)
+        size = math.prod(delta.shape[2:])
+
+        def of_sample(found):
+            u, delta = found
+            if isinstance(self.u, OneHot):
+                uu = ops.cast(u[None, :, :, None] == u2[:, :, None, :], dtype)
+            else:
+                uu = ops.einsum("gsk,mgtk->mgst", u, u2)
+            # What δ' is at the positions of sample i, in units of u · u': (m, r', G, S, c).
+            spread = ops.reshape(ops.matmul(uu[:, None], delta2), (m * r2, size))
+            return ops.matmul(ops.reshape(delta, (r, size)), ops.transpose(spread))
+
+        return ops.reshape(autodiff.one_by_one(of_sample, (u, delta), dtype), (n, r, m, r2))
+
+    def _rows(self):
+        """J with its columns in another order, (n, r, weight size): no copy if G is 1."""
+        j = self._sum()
+        n, groups, _, k = ops.shape(j)
+        j = ops.reshape(j, (n, groups, -1, self.shape.c * k))
+        if groups != 1:
+            j = ops.swapaxes(j, 1, 2)
+        return ops.reshape(j, (n, -1, groups * self.shape.c * k))
 
     def _sum(self):
-        """Σ_s uᵀδ, (n, G, k, r·c): for each sample and group one product of matrices."""
+        """Σ_s δuᵀ, (n, G, r·c, k): for each sample and group one product of matrices."""
         delta = ops.transpose(self.delta, (1, 3, 2, 0, 4))
         delta = ops.reshape(delta, (*ops.shape(delta)[:3], -1))
         if isinstance(self.u, OneHot):
@@ -69,8 +103,8 @@ class Factors:
         else:
             u = ops.swapaxes(self.u, 1, 2)
         if self.shape.k == self.shape.c == 1:
-            return ops.sum(u * delta, axis=2, keepdims=True)
-        return ops.einsum("ngsk,ngsd->ngkd", u, delta)
+            return ops.sum(u * delta, axis=2)[..., None]
+        return ops.einsum("ngsd,ngsk->ngdk", delta, u)
 
     def _feature_gram(self):
         """u uᵀ over the positions, (n, G, S, S)."""
@@ -92,20 +126,32 @@ class Explicit:
     def sample_traces(self):
         return ops.sum(ops.square(self.j), axis=(1, 2))
 
-    def gram(self, other):
-        return _gram(self.j, other.j)
-
-    def cast(self, dtype):
-        return Explicit(ops.cast(self.j, dtype))
+    def gram(self, other, dtype):
+        return _products(_both(Explicit.jacobian, self, other), dtype)
 
 
-def _gram(j, j2):
-    n, r, _ = ops.shape(j)
-    m, r2, _ = ops.shape(j2)
-    flat = ops.matmul(
-        ops.reshape(j, (-1, j.shape[2])), ops.transpose(ops.reshape(j2, (-1, j2.shape[2])))
-    )
+def _both(function, block, other):
+    """`function` of two blocks, which may be one and the same: then once."""
+    found = function(block)
+    return found, found if other is block else function(other)
+
+
+def _products(pair, dtype):
+    """Of rows (n, r, columns) and (m, r', columns) all products, (n, r, m, r')."""
+    (n, r, columns), (m, r2, _) = (ops.shape(t) for t in pair)
+    rows, rows2 = (ops.cast(ops.reshape(t, (-1, columns)), dtype) for t in pair)
+    flat = _square(rows) if pair[0] is pair[1] else ops.matmul(rows, ops.transpose(rows2))
     return ops.reshape(flat, (n, r, m, r2))
+
+
+@ops.custom_gradient
+def _square(rows):
+    """rows rowsᵀ; the derivative as one product, where that of a product would be two."""
+
+    def gradient(upstream):
+        return ops.matmul(upstream + ops.transpose(upstream), rows)
+
+    return ops.matmul(rows, ops.transpose(rows)), gradient
 
 
 def _block(sites, deltas):

@@ -80,6 +80,19 @@ class Shape(NamedTuple):
         pair = (1 if self.one_hot else self.k) + self.c
         return "gram" if self.positions * pair < self.k * self.c else "rows"
 
+    def kernel_route(self, rows):
+        """The cheapest way to `J[i] J[j]ᵀ` for two samples of `rows` rows of J each.
+
+        The ways are those of `route`, but a table's one-hot rows are "gram" at one position, too.
+        """
+        if self.positions == self.groups == 1 and not self.one_hot:
+            return "outer product"
+        if self.positions is None or rows is None:
+            return "rows"
+        pair = (1 if self.one_hot else self.k) + rows * self.c
+        over_positions = self.positions**2 * pair + rows**2 * self.positions * self.c
+        return "gram" if over_positions < rows**2 * self.k * self.c else "rows"
+
 
 def matrix(weight, x, z):
     """The site of `z = x @ weight`, x (n, …, k) and z (n, …, c)."""
