@@ -206,6 +206,7 @@ _SETTINGS: dict = {
     "epochs": {"type": int, "help": "epochs of each run"},
     "batch_size": {"type": int, "help": "samples in a training step"},
     "learning_rate": {"type": float, "help": "that of the first step"},
+    "points": {"type": int, "metavar": "N", "help": "measurements of a run, evenly spaced"},
     "batch_sizes": {"nargs": "+", "type": int, "metavar": "N", "help": "samples in a step"},
     "learning_rates": {"nargs": "+", "type": float, "metavar": "RATE", "help": "at the first step"},
     "epoch_counts": {"nargs": "+", "type": int, "metavar": "N", "help": "epochs of a run"},

@@ -11,7 +11,7 @@ from keras_mgs.experiments.methods import METHODS
 _CELL = ["network", "training_size", "label_noise", "method"]
 _NUMBERS = ["final", "std", "best"]
 _KERNEL = ["mgs_trace", "mgs_log_det"]
-_OTHERS = ("data", "corruption", "strength", "epochs", "batch_size", "learning_rate")
+_OTHERS = ("data", "corruption", "strength", "epochs", "batch_size", "learning_rate", "points")
 _ORDER = list(METHODS)
 
 

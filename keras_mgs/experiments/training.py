@@ -13,7 +13,7 @@ from keras_mgs.experiments.networks import NETWORKS
 LEARNING_RATE = 0.1
 PROBE = 32  # training samples that tr K and log det K are measured on
 _TEST_BATCH = 1000
-_POINTS = 100  # of a curve: a longer training is measured at evenly spaced epochs only
+POINTS = 100  # of a curve: a longer training is measured at evenly spaced epochs only
 
 
 def score_name(dataset):
@@ -36,6 +36,7 @@ def fit(
     seed,
     strength=None,
     learning_rate=LEARNING_RATE,
+    points=POINTS,
     losses=False,
 ):
     """Train once; the model, and the curves, one row for each measured epoch.
@@ -51,6 +52,7 @@ def fit(
         seed: of the weights, the order of the samples and everything drawn in training.
         strength: of the method; None: its own.
         learning_rate: that of the first step.
+        points: how often, about, to measure, at evenly spaced epochs.
         losses: whether to measure the task's loss on the test set, too.
 
     Returns:
@@ -63,7 +65,7 @@ def fit(
     model = way.build(NETWORKS[network], dataset.x_train.shape[1:], dataset.outputs)
     samples = int(len(dataset.x_train) * (1 - way.validation))
     optimizer = way.optimizer(learning_rate, epochs * -(-samples // batch_size), way.strength)
-    every = max(1, epochs // _POINTS)
+    every = max(1, epochs // points)
     if dataset.task == "classification":
         y_train, y_test = dataset.y_train, dataset.y_test
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)

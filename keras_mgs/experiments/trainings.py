@@ -26,6 +26,7 @@ def plan(
     epochs,
     batch_size=32,
     learning_rate=training.LEARNING_RATE,
+    points=training.POINTS,
     seed=0,
     strengths=None,
     tuned=None,
@@ -42,8 +43,8 @@ def plan(
         training_sizes: numbers of samples; those of classes are drawn stratified.
         label_noises: as for `datasets.load`.
         runs: of each cell; run r has seed + r.
-        epochs: as for `train`, or a dict of them by network.
-        batch_size, learning_rate: as for `train`.
+        epochs: as for `training.fit`, or a dict of them by network.
+        batch_size, learning_rate, points: as for `training.fit`.
         strengths: a dict of those that are not to be the methods' own, by method, where a tuple
             stands for one run with each; or None.
         tuned: the path of a file that `tune` has written, with the strengths of methods that are
@@ -64,7 +65,7 @@ def plan(
         for network in networks
     }
     check_task(methods, task)
-    check_training(runs, batch_size, learning_rate)
+    check_training(runs, batch_size, learning_rate, points)
     epochs = epochs if isinstance(epochs, dict) else dict.fromkeys(networks, epochs)
     for network in networks:
         checks.count("epochs", epochs[network])
@@ -88,6 +89,7 @@ def plan(
             "epochs": epochs[network],
             "batch_size": batch_size,
             "learning_rate": float(learning_rate),
+            "points": points,
             "seed": seed + run,
         }
         for run, network, size, noise in grid
@@ -111,7 +113,7 @@ def load(settings, data):
 
 def options(settings):
     """How a run of `plan` is trained: keyword arguments of `training.train`."""
-    keys = ("strength", "epochs", "batch_size", "learning_rate", "seed")
+    keys = ("strength", "epochs", "batch_size", "learning_rate", "points", "seed")
     return {key: settings[key] for key in keys}
 
 
@@ -151,10 +153,11 @@ def _tuned(path):
     return found
 
 
-def check_training(runs, batch_size, learning_rate):
+def check_training(runs, batch_size, learning_rate, points):
     """What every plan is given."""
     checks.count("runs", runs)
     checks.count("batch_size", batch_size)
+    checks.count("points", points)
     checks.positive("learning_rate", learning_rate)
 
 

@@ -32,6 +32,7 @@ def plan(
     epochs,
     batch_size=32,
     learning_rate=training.LEARNING_RATE,
+    points=training.POINTS,
     seed=0,
     strengths=None,
 ):
@@ -47,7 +48,7 @@ def plan(
     checks.count("seed", seed, least=0)
     own = {name: strength for name, strength in _STRENGTHS.items() if name in methods}
     ways = trainings.check_methods(methods, own | (strengths or {}))
-    trainings.check_training(runs, batch_size, learning_rate)
+    trainings.check_training(runs, batch_size, learning_rate, points)
     checks.count("epochs", epochs)
     return [
         {
@@ -59,6 +60,7 @@ def plan(
             "epochs": epochs,
             "batch_size": batch_size,
             "learning_rate": float(learning_rate),
+            "points": points,
             "seed": seed + run,
         }
         for run in range(runs)

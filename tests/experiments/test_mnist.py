@@ -65,6 +65,17 @@ def test_a_run_gives_the_numbers_of_compare(data, tmp_path, monkeypatch):
     )
 
 
+def test_a_run_is_measured_at_as_many_evenly_spaced_epochs_as_asked_for(data, monkeypatch):
+    monkeypatch.setitem(training.NETWORKS, "fcn", functools.partial(fcn, widths=(4,)))
+    whole, part = (
+        mnist.train(mnist.plan(data, **{**SMALL, "epochs": 6}, **points)[0], data)
+        for points in ({}, {"points": 3})
+    )
+    assert list(part["epoch"]) == [2, 4, 6]
+    some = whole[whole["epoch"] % 2 == 0].reset_index(drop=True)
+    pd.testing.assert_frame_equal(part.drop(columns="seconds"), some.drop(columns="seconds"))
+
+
 @pytest.mark.parametrize(
     "changed, words",
     [
@@ -79,6 +90,7 @@ def test_a_run_gives_the_numbers_of_compare(data, tmp_path, monkeypatch):
         ({"epochs": 0}, "`epochs` to be at least 1. Received: epochs=0"),
         ({"batch_size": 0}, "`batch_size` to be at least 1. Received: batch_size=0"),
         ({"learning_rate": 0}, "`learning_rate` to be positive. Received: learning_rate=0"),
+        ({"points": 0}, "`points` to be at least 1. Received: points=0"),
         ({"seed": -1}, "at least 0. Received: seed=-1"),
         ({"strengths": {"sam": 1}}, "'mgs', 'dropout'. Received: strengths='sam'"),
         ({"strengths": {"dropout": 2}}, "'dropout' to be at most 1. Received: strength=2"),
