@@ -91,7 +91,7 @@ def fit(
         callbacks=[
             clock,
             test,
-            keras_mgs.MGSMetrics(dataset.x_train[:PROBE], every=every),
+            _Kernel(dataset.x_train[:PROBE], every=every),
             *way.callbacks(way.strength),
         ],
     ).history
@@ -144,6 +144,13 @@ class _TestScore(keras.callbacks.Callback):
         logs["test"] = self.score
         if self.mean is not None:
             logs["test_loss"] = self.loss
+
+
+class _Kernel(keras_mgs.MGSMetrics):
+    """tr K and log det K at the epochs of the test score, of which the last is one."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        super().on_epoch_end(epoch + 1, logs)
 
 
 class Clock(keras.callbacks.Callback):
