@@ -130,18 +130,18 @@ class Explicit:
         return _products(_both(Explicit.jacobian, self, other), dtype)
 
 
-def _both(function, block, other):
-    """`function` of two blocks, which may be one and the same: then once."""
-    found = function(block)
-    return found, found if other is block else function(other)
+def _both(function, one, other):
+    """`function` of two things, which may be one and the same: then once."""
+    found = function(one)
+    return found, found if other is one else function(other)
 
 
 def _products(pair, dtype):
     """Of rows (n, r, columns) and (m, r', columns) all products, (n, r, m, r')."""
     (n, r, columns), (m, r2, _) = (ops.shape(t) for t in pair)
-    rows, rows2 = (ops.cast(ops.reshape(t, (-1, columns)), dtype) for t in pair)
-    flat = _square(rows) if pair[0] is pair[1] else ops.matmul(rows, ops.transpose(rows2))
-    return ops.reshape(flat, (n, r, m, r2))
+    flat, flat2 = _both(lambda t: ops.cast(ops.reshape(t, (-1, columns)), dtype), *pair)
+    found = _square(flat) if flat2 is flat else ops.matmul(flat, ops.transpose(flat2))
+    return ops.reshape(found, (n, r, m, r2))
 
 
 @ops.custom_gradient
