@@ -1,6 +1,5 @@
 """Convolutions: the features at a position are the patch that the kernel sees there."""
 
-import itertools
 import math
 from typing import NamedTuple
 
@@ -135,33 +134,30 @@ def kernel_site(kernel, shape, x, z, groups=1):
 def patches(x, window, positions, groups):
     """What each output position sees of x (n, *spatial, channels): (n, S, G, k).
 
-    Made of strided slices, one per kernel element: differentiable to any order and the same in
-    one, two and three dimensions.
+    Made of strided slices, one spatial axis after the other, so few of them: differentiable to any
+    order and the same in one, two and three dimensions.
     """
-    strides, dilation = window.strides, window.dilation
-    spans = [(k - 1) * d + 1 for k, d in zip(window.size, dilation, strict=True)]
+    channels, axes = x.shape[-1] // groups, list(zip(*window[:3], positions, strict=True))
     pads = []
-    for size, out, span, stride in zip(x.shape[1:], positions, spans, strides, strict=False):
-        total = max((out - 1) * stride + span - size, 0)
+    for length, (size, stride, dilation, out) in zip(x.shape[1:], axes, strict=False):
+        span = (size - 1) * dilation + 1
+        total = max((out - 1) * stride + span - length, 0)
         before = {"valid": 0, "same": total // 2, "causal": span - 1}[window.padding]
         pads.append((before, max(total - before, 0)))
     x = ops.pad(x, [(0, 0), *pads, (0, 0)])
-    steps = list(zip(dilation, strides, positions, strict=True))
-    slices = []
-    for offset in itertools.product(*(range(k) for k in window.size)):
-        if set(strides) == {1}:  # the derivative of a slice without steps is much cheaper
-            start = (o * d for o, d in zip(offset, dilation, strict=True))
-            size = (ops.shape(x)[0], *positions, x.shape[-1])
-            slices.append(ops.slice(x, (0, *start, 0), size))
-            continue
-        spatial = (
-            slice(o * d, o * d + (out - 1) * s + 1, s)
-            for o, (d, s, out) in zip(offset, steps, strict=True)
-        )
-        slices.append(x[(slice(None), *spatial)])
-    channels = x.shape[-1] // groups
-    seen = ops.reshape(
-        ops.stack(slices, axis=-2), (-1, math.prod(positions), len(slices), groups, channels)
-    )
-    seen = ops.swapaxes(seen, 2, 3)  # in the order of the kernel: element, then channel
-    return ops.reshape(seen, (-1, math.prod(positions), groups, len(slices) * channels))
+    for axis, (size, stride, dilation, out) in reversed(list(enumerate(axes, start=1))):
+        starts = (element * dilation for element in range(size))
+        x = ops.concatenate([_slice(x, axis, start, stride, out) for start in starts], axis=-1)
+    x = ops.reshape(x, (-1, math.prod(positions), math.prod(window.size), groups, channels))
+    x = ops.swapaxes(x, 2, 3)  # in the order of the kernel: element, then channel
+    return ops.reshape(x, (-1, math.prod(positions), groups, math.prod(window.size) * channels))
+
+
+def _slice(x, axis, start, stride, size):
+    """`size` entries of one axis."""
+    if stride != 1:
+        steps = slice(start, start + (size - 1) * stride + 1, stride)
+        return x[(slice(None),) * axis + (steps,)]
+    sizes = ops.shape(x)  # the derivative of a slice without steps is much cheaper
+    starts = (start if i == axis else 0 for i in range(len(sizes)))
+    return ops.slice(x, tuple(starts), (*sizes[:axis], size, *sizes[axis + 1 :]))
