@@ -96,15 +96,16 @@ class Factors:
 
     def _sum(self):
         """Σ_s δuᵀ, (n, G, r·c, k): for each sample and group one product of matrices."""
-        delta = ops.transpose(self.delta, (1, 3, 2, 0, 4))
-        delta = ops.reshape(delta, (*ops.shape(delta)[:3], -1))
+        delta = ops.transpose(self.delta, (1, 3, 0, 4, 2))
+        n, groups, r, c, positions = ops.shape(delta)
+        delta = ops.reshape(delta, (n, groups, r * c, positions))
         if isinstance(self.u, OneHot):
             u = ops.one_hot(self.u.indices, self.u.size, dtype=delta.dtype)[:, None]
         else:
             u = ops.swapaxes(self.u, 1, 2)
         if self.shape.k == self.shape.c == 1:
-            return ops.sum(u * delta, axis=2)[..., None]
-        return ops.einsum("ngsd,ngsk->ngdk", delta, u)
+            return ops.sum(ops.swapaxes(u, 2, 3) * delta, axis=3)[..., None]
+        return ops.matmul(delta, u)
 
     def _feature_gram(self):
         """u uᵀ over the positions, (n, G, S, S)."""

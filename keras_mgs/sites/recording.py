@@ -12,7 +12,7 @@ import keras
 
 from keras_mgs import autodiff
 from keras_mgs.outputs import raw_outputs
-from keras_mgs.sites import registry
+from keras_mgs.sites import pooling, registry
 from keras_mgs.sites.site import OneHot, Shape
 
 _ANNOUNCED: weakref.WeakSet = weakref.WeakSet()
@@ -92,6 +92,8 @@ class Recording:
         ]
         self._unexplained = {i for i in self._sites if self._owners.get(i) not in self.ruled}
         self._active = []  # layers whose own call is running
+        self._results = {}  # what a layer returned: (layer, its sites, the result), by id
+        self._pools = []  # (such a result, how many operations read it, pooling layer, output)
         self.coupled = False  # whether batch statistics make the samples depend on each other
 
     def sites(self, weight):
@@ -103,11 +105,13 @@ class Recording:
         self._unexplained |= set(weights)
 
     def check(self, tape, f):
-        """Leave to the fallback what the sites of this pass cannot tell apart by sample.
+        """End the recording of a pass, once f is there.
 
-        That is a site whose first axis is not the samples', that lives in a loop's body, or that
-        the tape did not see (gradient checkpointing).
+        Leave to the fallback what its sites cannot tell apart by sample. That is a site whose first
+        axis is not the samples', that lives in a loop's body, or that the tape did not see
+        (gradient checkpointing).
         """
+        self._look_through_pools()
         seen = [(i, t) for i, group in self._sites.items() for s in group for t in s.tensors]
         connected = autodiff.connected(tape, f, [t for _, t in seen])
         for (weight, z), known in zip(seen, connected, strict=True):
@@ -169,9 +173,29 @@ class Recording:
         sites = {id(s.weight): s for s in sites or () if id(s.weight) in self._sites}
         for weight, site in sites.items():
             self._sites[weight].append(site)
+        self._results[id(result)] = layer, list(sites.values()), result
         own = {i for i, owner in self._owners.items() if owner is layer}
         self._unexplained |= own - sites.keys()
         return result
+
+    def pool(self, layer, call, x):
+        """Run a pooling layer, noting what it reads."""
+        first = id(x) in self._results and _graph(x) is not None and not x.consumers()
+        y = call(x)
+        if first:
+            self._pools.append((x, len(x.consumers()), layer, y))
+        return y
+
+    def _look_through_pools(self):
+        """Take cotangents after max-pooling where nothing else reads what it pools."""
+        for x, readers, layer, y in self._pools:
+            owner, sites, _ = self._results[id(x)]
+            if len(x.consumers()) > readers:
+                continue
+            for site, better in zip(sites, pooling.pooled(owner, sites, x, layer, y), strict=True):
+                group = self._sites[id(site.weight)]
+                group[[s is site for s in group].index(True)] = better
+        self._pools.clear()
 
     def note_read(self, weight):
         """A weight is read: outside of its own layer's call, no rule can know what for."""
@@ -267,6 +291,9 @@ def _watch(model):
     def watched(layer, call):
         return lambda *args, **kwargs: recording.run(layer, call, *args, **kwargs)
 
+    def pooled(layer, call):
+        return lambda x: recording.pool(layer, call, x)
+
     def noted(weight, autocast):
         return lambda value: recording.note_read(weight) or autocast(value)
 
@@ -299,6 +326,9 @@ def _watch(model):
         for layer in model._flatten_layers():
             if isinstance(layer, keras.layers.BatchNormalization):
                 stack.enter_context(_replaced(layer, "call", coupling(layer, layer.call)))
+        for layer in model._flatten_layers():
+            if isinstance(layer, pooling.POOLS):
+                stack.enter_context(_replaced(layer, "call", pooled(layer, layer.call)))
         for layer in recording.ruled:
             stack.enter_context(_replaced(layer, "call", watched(layer, layer.call)))
         for layer in model._flatten_layers():
