@@ -1,6 +1,7 @@
 """J in blocks, one per weight, and what is made of them: J itself, tr K and K = J Jᵀ."""
 
 import dataclasses
+import functools
 import math
 
 import keras
@@ -25,6 +26,7 @@ class Factors:
         self.u, self.delta, self.arrange = u, delta, arrange
         _, positions, groups, k = u.shape
         self.shape = Shape(positions, groups, k, delta.shape[-1], isinstance(u, OneHot))
+        self._products = {}
 
     def jacobian(self):
         """(n, r, weight size)."""
@@ -39,10 +41,9 @@ class Factors:
     def sample_traces(self):
         """`‖J[i]‖²` per sample, (n,)."""
         if self.shape.route == "outer product":
-            squares = ops.sum(ops.square(self.delta), axis=(0, 2, 3, 4))
             if isinstance(self.u, OneHot):
-                return squares
-            return ops.sum(ops.square(self.u), axis=(1, 2, 3)) * squares
+                return self.squares
+            return ops.sum(ops.square(self.u), axis=(1, 2, 3)) * self.squares
         if self.shape.route == "gram":
             dd = ops.einsum("rnsgc,rntgc->ngst", self.delta, self.delta)
             return ops.sum(self._feature_gram() * dd, axis=(1, 2, 3))
@@ -55,9 +56,22 @@ class Factors:
             return self._gram_over_positions(other, dtype)
         if route == "rows":
             return _products(_both(Factors._rows, self, other), dtype)
-        uu = _products(_both(lambda b: b.u[:, 0], self, other), dtype)
-        delta = _both(lambda b: ops.swapaxes(b.delta[:, :, 0, 0], 0, 1), self, other)
-        return uu * _products(delta, dtype)
+        return _products(_both(lambda b: b.u[:, 0], self, other), dtype) * self.products(
+            other, dtype
+        )
+
+    @functools.cached_property
+    def squares(self):
+        """`‖δ[i]‖²` per sample, (n,)."""
+        return ops.sum(ops.square(self.delta), axis=(0, 2, 3, 4))
+
+    def products(self, other, dtype):
+        """δ δ'ᵀ at the one position, (n, r, m, r'); kept, for a bias has the same."""
+        key = id(other), dtype
+        if key not in self._products:
+            delta = _both(lambda b: ops.swapaxes(b.delta[:, :, 0, 0], 0, 1), self, other)
+            self._products[key] = _products(delta, dtype)
+        return self._products[key]
 
     def _gram_over_positions(self, other, dtype):
         """Σ_st (u[i, s] · u'[j, t]) (δ[a, i, s] · δ'[b, j, t]), one sample i after the other."""
@@ -131,6 +145,20 @@ class Explicit:
         return _products(_both(Explicit.jacobian, self, other), dtype)
 
 
+class Bias(Explicit):
+    """The block of what is added to a kernel's one position: its cotangents, so its products."""
+
+    def __init__(self, j, kernel):
+        super().__init__(j)
+        self.kernel = kernel
+
+    def sample_traces(self):
+        return self.kernel.squares
+
+    def gram(self, other, dtype):
+        return self.kernel.products(other.kernel, dtype)
+
+
 def _both(function, one, other):
     """`function` of two things, which may be one and the same: then once."""
     found = function(one)
@@ -190,6 +218,21 @@ def _as_one_sample(site, delta):
     return dataclasses.replace(site, u=u), ops.reshape(delta, (rows, 1, -1, *delta.shape[3:]))
 
 
+def _adds_to_one_position(kernel, bias):
+    """Whether sites are a single kernel's, at one position, and a bias's for all that it makes."""
+    if not (kernel and bias) or len(kernel) + len(bias) > 2:
+        return False
+    (kernel,), (bias,) = kernel, bias
+    if kernel.u is None or bias.u is not None or isinstance(kernel.u, OneHot):
+        return False
+    return (
+        tuple(kernel.u.shape[1:3]) == (1, 1)
+        and kernel.linear is None
+        and kernel.z is bias.z
+        and math.prod(kernel.z.shape[1:]) == math.prod(bias.weight.shape)
+    )
+
+
 def jacobian_blocks(tape, f, recording, rows):
     """The blocks of J = ∂f/∂weights, in the order of the weights, of a recorded forward pass.
 
@@ -226,4 +269,9 @@ def jacobian_blocks(tape, f, recording, rows):
             pairs = [_as_one_sample(s, d) for s, d in pairs]
         return _block([s.cast(dtype) for s, _ in pairs], [d for _, d in pairs])
 
-    return [block(w, group) for w, group in zip(recording.weights, sites, strict=True)]
+    blocks: list = []
+    for weight, group, before in zip(recording.weights, sites, [None, *sites], strict=False):
+        found = block(weight, group)
+        added = not coupled and _adds_to_one_position(before, group)
+        blocks.append(Bias(found.jacobian(), blocks[-1]) if added else found)
+    return blocks

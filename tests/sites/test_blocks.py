@@ -1,12 +1,16 @@
 """Blocks of J kept as their factors, against sums over everything, written out."""
 
 import numpy as np
+import oracles
 import pytest
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from keras import layers
+from problems import randomise, sequential
 
-from keras_mgs.sites.blocks import Factors
+import keras_mgs
+from keras_mgs.sites.blocks import Bias, Factors
 from keras_mgs.sites.site import OneHot, Shape
 
 SMALL = st.integers(1, 3)
@@ -139,3 +143,40 @@ def test_the_kernel_in_double_precision_needs_no_j_in_double_precision(name):
     expected = np.asarray(written_out(shape, exact, exact)).reshape(12, 12)
     # Rounding of a sum of a few products in float32: 6e-8 of each term.
     np.testing.assert_allclose(k, expected, rtol=0, atol=5e-7 * np.abs(expected).max())
+
+
+BIASES = {
+    "dense": lambda: layers.Dense(3),
+    "einsum, of every output": lambda: layers.EinsumDense("ab,bcd->acd", (2, 3), bias_axes="cd"),
+    "einsum, shared by some outputs": lambda: layers.EinsumDense(
+        "ab,bcd->acd", (2, 3), bias_axes="d"
+    ),
+}
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("name", BIASES)
+def test_a_bias_has_the_products_of_its_kernel_where_it_is_of_every_output(name):
+    model = sequential((4,), BIASES[name](), layers.Flatten(), layers.Dense(2))
+    rng = np.random.default_rng(0)
+    randomise(model, rng)
+    x, x2 = rng.normal(size=(3, 4)), rng.normal(size=(2, 4))
+    j, j2 = oracles.jacobian(model, x), oracles.jacobian(model, x2)
+    close(keras_mgs.kernel(model, x), oracles.kernel(j))
+    close(keras_mgs.kernel(model, x, x2), oracles.kernel(j, j2))
+    close(keras_mgs.sample_traces(model, x), (j**2).sum((1, 2)))
+
+
+@given(k=SMALL, c=SMALL, n=SMALL, m=SMALL, r=SMALL, seed=st.integers(0, 99))
+@settings(deadline=None)
+def test_a_block_of_a_bias_is_its_cotangents(k, c, n, m, r, seed):
+    rng = np.random.default_rng(seed)
+    kernels = [
+        block(Shape(1, 1, k, c), *factors(Shape(1, 1, k, c), size, r, rng)) for size in (n, m)
+    ]
+    j, j2 = (tf.transpose(kernel.delta[:, :, 0, 0], (1, 0, 2)) for kernel in kernels)
+    bias, other = Bias(j, kernels[0]), Bias(j2, kernels[1])
+    close(bias.jacobian(), j)
+    close(bias.sample_traces(), tf.reduce_sum(j**2, (1, 2)))
+    close(bias.gram(other, "float64"), tf.einsum("nrc,mtc->nrmt", j, j2))
+    close(bias.gram(bias, "float64"), tf.einsum("nrc,mtc->nrmt", j, j))
