@@ -106,6 +106,11 @@ def _map_rows(function, rows):
         return tf.map_fn(function, rows, fn_output_signature=signature)
 
 
+def after(tensors):
+    """What is built in this context runs when `tensors` are known, not when its own inputs are."""
+    return tf.control_dependencies(tensors)
+
+
 def one_by_one(function, tensors, dtype):
     """`function` over the first axis in a loop, which holds what one call needs, and no more."""
     return tf.map_fn(function, tensors, fn_output_signature=dtype, parallel_iterations=1)

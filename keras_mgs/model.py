@@ -164,7 +164,9 @@ class MGSModel(keras.Model):
             whole = [g / replicas.count() for g in replicas.total(gradients)]
             gradients = tf.cond(acts, lambda: self._shorten(whole), lambda: whole)
         self.optimizer.apply_gradients(zip(gradients, self.trainable_weights, strict=True))
-        with _after(gradients):
+        # Where only reading the data shows that they have ended, all that does not wait for data
+        # would run once more.
+        with autodiff.after(gradients):
             self._steps.assign(step + 1)
         return logs
 
@@ -222,7 +224,7 @@ class MGSModel(keras.Model):
         gradients = autodiff.gradient(tape, scaled, autodiff.values(self.trainable_weights))
         if alone:
             gradients = self._shorten(gradients)
-        with _after([penalty]):
+        with autodiff.after([penalty]):
             self._penalty_tracker.update_state(penalty * replicas.count())
         return gradients, self._logs(data, run.outputs, run.loss)
 
@@ -286,14 +288,6 @@ class MGSModel(keras.Model):
         if alpha is not None:
             model._alpha.assign(alpha)
         return model
-
-
-def _after(tensors):
-    """What runs in this context waits for `tensors`, which depend on the data.
-
-    Where only reading the data shows that they have ended, all else would run once more.
-    """
-    return tf.control_dependencies(tensors)
 
 
 def _apart(step):

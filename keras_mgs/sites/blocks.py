@@ -265,9 +265,11 @@ def jacobian_blocks(tape, f, recording, rows):
             j = next(jacobians) if group is None else ops.zeros((*shape, *weight.shape), dtype)
             return Explicit(ops.cast(ops.reshape(j, (*shape, math.prod(weight.shape))), dtype))
         pairs = [(s, s.delta(*(ops.cast(deltas[id(t)], dtype) for t in s.tensors))) for s in group]
+        with autodiff.after([d for _, d in pairs]):  # or the features of all layers lie in memory
+            pairs = [(s.cast(dtype), d) for s, d in pairs]
         if coupled:
             pairs = [_as_one_sample(s, d) for s, d in pairs]
-        return _block([s.cast(dtype) for s, _ in pairs], [d for _, d in pairs])
+        return _block([s for s, _ in pairs], [d for _, d in pairs])
 
     blocks: list = []
     for weight, group, before in zip(recording.weights, sites, [None, *sites], strict=False):

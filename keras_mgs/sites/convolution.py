@@ -8,7 +8,7 @@ from keras import ops
 
 from keras_mgs.sites.dense import with_bias
 from keras_mgs.sites.registry import rule
-from keras_mgs.sites.site import Site, elementwise
+from keras_mgs.sites.site import Deferred, Site, elementwise
 
 
 @rule(keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
@@ -128,7 +128,13 @@ def kernel_site(kernel, shape, x, z, groups=1):
         sizes = (math.prod(positions), groups, d.shape[-1] // groups)
         return ops.reshape(d, (*ops.shape(d)[:2], *sizes))
 
-    return Site(kernel, patches(shape.channels_last(x), shape, positions, groups), z, delta)
+    x = shape.channels_last(x)
+    k = math.prod(shape.size) * (x.shape[-1] // groups)
+    u = Deferred(
+        (x.shape[0], math.prod(positions), groups, k),
+        lambda: patches(x, shape, positions, groups),
+    )
+    return Site(kernel, u, z, delta)
 
 
 def patches(x, window, positions, groups):

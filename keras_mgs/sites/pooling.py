@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_mgs.sites.site import OneHot, Shape, Site, elementwise
+from keras_mgs.sites.site import Deferred, OneHot, Shape, Site, elementwise, written_out
 
 POOLS = (keras.layers.MaxPooling1D, keras.layers.MaxPooling2D, keras.layers.MaxPooling3D)
 _LAYERS = (keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
@@ -41,14 +41,18 @@ def pooled(layer, sites, a, pool, y):
         if site.u is None:
             bias = elementwise(site.weight, None, y)
             return Site(site.weight, None, y, lambda d: bias.delta(cotangent(d)))
-        start = positions * ops.arange(ops.shape(site.u)[0], dtype="int32")
-        rows = ops.swapaxes(at, 1, 2) + start[:, None, None]
-        u = ops.take(ops.reshape(site.u, (-1, k)), rows, axis=0)  # (n, channels, kept, k)
+
+        def features():
+            start = positions * ops.arange(ops.shape(at)[0], dtype="int32")
+            rows = ops.swapaxes(at, 1, 2) + start[:, None, None]
+            u = ops.take(ops.reshape(written_out(site.u), (-1, k)), rows, axis=0)
+            return ops.swapaxes(u, 1, 2)  # from (n, channels, kept, k)
 
         def delta(d):
             return ops.reshape(cotangent(d), (*ops.shape(d)[:2], kept, channels, 1))
 
-        return Site(site.weight, ops.swapaxes(u, 1, 2), y, delta)
+        u = Deferred((site.u.shape[0], kept, channels, k), features)
+        return Site(site.weight, u, y, delta)
 
     return [through(s) for s in sites]
 

@@ -8,7 +8,7 @@ from keras import ops
 
 from keras_mgs.sites.convolution import Window, kernel_site, window
 from keras_mgs.sites.registry import rule
-from keras_mgs.sites.site import Site
+from keras_mgs.sites.site import Site, written_out
 
 # Keras does not export this class. (To make a layer and ask its cell would start TensorFlow.)
 _ConvLSTMCell = sys.modules[keras.layers.ConvLSTM1D.__base__.__module__].ConvLSTMCell
@@ -94,7 +94,7 @@ def _sites(layer, x, h, z, recurrent=lambda d: d):
 
 def _by_gates(sites):
     """One site of a kernel that each gate sees with features of its own."""
-    u = ops.concatenate([s.u for s in sites], 2)
+    u = ops.concatenate([written_out(s.u) for s in sites], 2)
     return dataclasses.replace(sites[0], u=u, delta=_split(sites[0].delta, len(sites)))
 
 

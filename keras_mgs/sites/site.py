@@ -18,7 +18,8 @@ class Site:
 
     Attributes:
         weight: the `keras.Variable`.
-        u: the features, (n, S, G, k); a `OneHot` of (n, S) indices; None where they are 1.
+        u: the features, (n, S, G, k); a `OneHot` of (n, S) indices; `Deferred`; None where they
+            are 1.
         z: what the weight acts on, a tensor (n, …) or a tuple of them: their cotangents are what
             is needed of the network.
         delta: makes δ, (r, n, S, G, c), of the cotangents of z, (r, n, …) each.
@@ -40,7 +41,8 @@ class Site:
         return self.z if isinstance(self.z, tuple) else (self.z,)
 
     def cast(self, dtype):
-        u = self.u
+        """With features in `dtype`, written out."""
+        u = written_out(self.u)
         u = u if u is None or isinstance(u, OneHot) else ops.cast(u, dtype)
         return dataclasses.replace(self, u=u)
 
@@ -55,6 +57,18 @@ class OneHot:
     @property
     def shape(self):
         return (*self.indices.shape, 1, self.size)
+
+
+class Deferred(NamedTuple):
+    """Features that hold the same numbers many times: not written out before they are needed."""
+
+    shape: tuple
+    make: Callable
+
+
+def written_out(u):
+    """Features that are `Deferred`, made; all others as they are."""
+    return u.make() if isinstance(u, Deferred) else u
 
 
 class Shape(NamedTuple):
