@@ -11,6 +11,8 @@ from keras import layers
 from problems import randomise, sequential
 
 import keras_mgs
+from keras_mgs import autodiff
+from keras_mgs.sites import jacobian_blocks, record
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -156,3 +158,29 @@ def test_unknown_image_sizes_are_left_to_the_fallback():
             warnings.simplefilter("ignore")
             j = keras_mgs.jacobian(model, x)
         np.testing.assert_allclose(j, oracles.jacobian(model, x), rtol=1e-9, atol=1e-12)
+
+
+def test_patches_are_written_out_after_the_cotangents_of_their_layer():
+    """Or those of all layers would lie in memory at once: nothing but an order keeps them apart."""
+    kinds = [layers.Conv2D(c, 3, padding="same") for c in (3, 4)]
+    model = sequential((6, 6, 2), *kinds, layers.Flatten())
+
+    @tf.function(autograph=False)
+    def traces(x):
+        with record(model, x, False) as recording, autodiff.tape() as tape:
+            f = model(x)
+        blocks = jacobian_blocks(tape, f, recording, tf.eye(2, f.shape[1], dtype=f.dtype))
+        return [b.sample_traces() for b in blocks]
+
+    def before(operation, seen):
+        for other in (*(t.op for t in operation.inputs), *operation.control_inputs):
+            if other not in seen:
+                seen.add(other)
+                before(other, seen)
+        return seen
+
+    found = traces.get_concrete_function(tf.zeros((2, 6, 6, 2), "float64"))
+    operations = found.graph.get_operations()
+    patches = [op for op in operations if op.type in ("Pad", "PadV2")]
+    assert len(patches) == 2  # one per layer
+    assert any(op.type == "Conv2DBackpropInput" for op in before(patches[0], set()))
