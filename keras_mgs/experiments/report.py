@@ -106,9 +106,13 @@ def words(found, headings):
         for heading in headings:
             line[heading] = _WORDS[heading](row)
             if heading == "method":
-                line |= {key.replace("_", " "): str(row[key]) for key in several}
+                line |= {key.replace("_", " "): _setting(row[key]) for key in several}
         lines.append(line)
     return lines
+
+
+def _setting(value):
+    return "" if pd.isna(value) else str(value)  # a method without a strength has none
 
 
 def _score(prefix):

@@ -57,7 +57,7 @@ def test_cells_are_sorted_and_told_apart_by_every_setting():
     table = report.table(found)
     assert table["final"].tolist() == [5, 2, 3, 1]
     lines = report.words(table, ("method", "final (best)"))
-    assert [line["strength"] for line in lines[1:3]] == ["auto", "1e-05"]
+    assert [line["strength"] for line in lines] == ["", "auto", "1e-05", "0.5"]
     assert "epochs" not in lines[0]
 
 
