@@ -140,8 +140,13 @@ class MGSModel(keras.Model):
 
     def _train_step(self, data):
         step = ops.cast(self._steps, "int32")
-        self._update_alpha(data, step)
-        penalised = ops.equal(step % self.penalty.every, 0)
+        alpha, penalised = self.penalty.alpha, ops.equal(step % self.penalty.every, 0)
+        if isinstance(alpha, float):  # weights may have been loaded of a model without one
+            self._alpha.assign(ops.where(ops.isnan(self._alpha), alpha, self._alpha))
+        elif callable(alpha):
+            self._alpha.assign(alpha(step))
+        elif replicas.count() > 1:  # that can only speak to each other outside of a conditional
+            self._choose_alpha(data, step)
         if self.penalty.every == 1:
             gradients, logs = self._penalised_step(data, step)
         else:
@@ -152,7 +157,7 @@ class MGSModel(keras.Model):
                 _apart(lambda: self._penalised_step(data, step)),
                 lambda: self._plain_step(data),
             )
-        if self.penalty.alpha == "auto" and replicas.count() > 1:
+        if alpha == "auto" and replicas.count() > 1:
             # The optimizer adds up the gradients of all replicas, after this, once more.
             whole = [g / replicas.count() for g in replicas.total(gradients)]
             gradients = tf.cond(penalised, lambda: self._shorten(whole), lambda: whole)
@@ -163,25 +168,19 @@ class MGSModel(keras.Model):
             self._steps.assign(step + 1)
         return logs
 
-    def _update_alpha(self, data, step):
-        """Choose α at the first step if it is "auto"; ask its schedule if it has one."""
-        alpha = self.penalty.alpha
-        if isinstance(alpha, float):  # weights may have been loaded of a model without one
-            self._alpha.assign(ops.where(ops.isnan(self._alpha), alpha, self._alpha))
-        elif callable(alpha):
-            self._alpha.assign(alpha(step))
-        elif alpha == "auto":
-            unset, dtype = ops.isnan(self._alpha), self._alpha.dtype
-            zero = ops.zeros((), dtype)
-            loss, unit = tf.cond(
-                unset, _apart(lambda: self._loss_and_unit(data, step, dtype)), lambda: (zero, zero)
-            )
-            loss, unit = replicas.total([loss, unit])
-            chosen = penalties.SHARE * ops.abs(loss) / unit
-            # A batch without weight, or beyond half precision, tells nothing: the next one may.
-            useful = ops.logical_and(chosen > 0, ops.isfinite(chosen))
-            chosen = ops.where(useful, chosen, _UNSET)
-            self._alpha.assign(ops.where(unset, chosen, self._alpha))
+    def _choose_alpha(self, data, step):
+        """Set α under "auto", unless it has been."""
+        unset, dtype = ops.isnan(self._alpha), self._alpha.dtype
+        zero = ops.zeros((), dtype)
+        loss, unit = tf.cond(
+            unset, lambda: self._loss_and_unit(data, step, dtype), lambda: (zero, zero)
+        )
+        loss, unit = replicas.total([loss, unit])
+        chosen = penalties.SHARE * ops.abs(loss) / unit
+        # A batch without weight, or beyond half precision, tells nothing: a later one may.
+        useful = ops.logical_and(chosen > 0, ops.isfinite(chosen))
+        chosen = ops.where(useful, chosen, _UNSET)
+        self._alpha.assign(ops.where(unset, chosen, self._alpha))
 
     def _loss_and_unit(self, data, step, dtype):
         """What α is chosen by, of a forward pass that leaves no trace in the model's state."""
@@ -210,6 +209,9 @@ class MGSModel(keras.Model):
 
     def _penalised_step(self, data, step):
         """Gradients and logs of a step with it."""
+        alone = self.penalty.alpha == "auto" and replicas.count() == 1
+        if alone:
+            self._choose_alpha(data, step)
         with autodiff.tape() as tape:
             run = self._recorded_pass(data, step)
             value = self.penalty.value(run)
@@ -218,7 +220,7 @@ class MGSModel(keras.Model):
             total = run.loss + ops.cast(self.penalty.every * penalty, run.loss.dtype)
             scaled = self.optimizer.scale_loss(total)
         gradients = autodiff.gradient(tape, scaled, autodiff.values(self.trainable_weights))
-        if self.penalty.alpha == "auto" and replicas.count() == 1:
+        if alone:
             gradients = self._shorten(gradients)
         with autodiff.after([penalty]):
             self._penalty_tracker.update_state(penalty * replicas.count())
