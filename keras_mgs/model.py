@@ -1,6 +1,7 @@
 """MGSModel: any Keras model, trained with an MGS penalty."""
 
 import math
+from collections.abc import Callable
 
 import keras
 import tensorflow as tf
@@ -52,6 +53,8 @@ class MGSModel(keras.Model):
 
     Reference: Szolnoky et al., NeurIPS 2022, section 5.
     """
+
+    train_function: Callable | None  # which Keras does not say
 
     def __init__(self, model, penalty="trace", alpha=None, **kwargs):
         checks.built(model)  # layers may be frozen, and freed again before `fit`
@@ -129,38 +132,67 @@ class MGSModel(keras.Model):
         )
         return super().fit(x, y, *args, **kwargs)
 
+    def make_train_function(self, force=False):
+        """As `keras.Model.make_train_function`, but plain and penalised steps are compiled apart.
+
+        In one function for both, TensorFlow would pass through all operations of the branch that
+        is not taken, and hold what choosing α needs beside what the penalty does.
+        """
+        if self.train_function is None or force:
+            super().make_train_function(force)
+            replicated = self.distribute_strategy.num_replicas_in_sync > 1
+            overridden = type(self).train_step is not MGSModel.train_step
+            if self.steps_per_execution == 1 and not replicated and not overridden:
+                self.train_function = _InTurn(self)
+        if isinstance(self.train_function, _InTurn):
+            self.train_function.start()
+
     def train_step(self, data):
+        return self._with_variables(self._step, data)
+
+    def _with_variables(self, step, data):
+        """`step(data)`, after the optimizer has made its variables."""
         if tf.distribute.has_strategy():  # there Keras has made all variables before
-            return self._train_step(data)
+            return step(data)
         with tf.variable_creator_scope(_outside):
             if not self.optimizer.built:  # first, or the loss scale would be traced as a constant
                 with tf.init_scope():  # some start from constants, which must not be traced
                     self.optimizer.build(self.trainable_variables)
-            return self._train_step(data)
+            return step(data)
 
-    def _train_step(self, data):
+    def _step(self, data, penalised=None):
+        """A training step; where it is not known to be penalised or plain, a graph of both."""
         step = ops.cast(self._steps, "int32")
-        alpha, penalised = self.penalty.alpha, ops.equal(step % self.penalty.every, 0)
+        alpha, every = self.penalty.alpha, self.penalty.every
         if isinstance(alpha, float):  # weights may have been loaded of a model without one
             self._alpha.assign(ops.where(ops.isnan(self._alpha), alpha, self._alpha))
         elif callable(alpha):
             self._alpha.assign(alpha(step))
         elif replicas.count() > 1:  # that can only speak to each other outside of a conditional
-            self._choose_alpha(data, step)
-        if self.penalty.every == 1:
-            gradients, logs = self._penalised_step(data, step)
+            self._choose_alpha_if_unset(data)
+
+        def penalised_step():
+            if penalised is None and alpha == "auto" and replicas.count() == 1:
+                self._choose_alpha_if_unset(data)
+            return self._penalised_step(data, step)
+
+        if penalised or every == 1:
+            gradients, logs = penalised_step()
+        elif penalised is False:
+            gradients, logs = self._plain_step(data)
         else:
             # Each branch has a forward pass of its own: what the penalty needs of one, and where
             # TensorFlow therefore cannot fuse operations, would slow down the plain steps.
             gradients, logs = tf.cond(
-                penalised,
-                _apart(lambda: self._penalised_step(data, step)),
+                ops.equal(step % every, 0),
+                _apart(penalised_step),
                 lambda: self._plain_step(data),
             )
         if alpha == "auto" and replicas.count() > 1:
             # The optimizer adds up the gradients of all replicas, after this, once more.
             whole = [g / replicas.count() for g in replicas.total(gradients)]
-            gradients = tf.cond(penalised, lambda: self._shorten(whole), lambda: whole)
+            acts = ops.equal(step % every, 0)
+            gradients = tf.cond(acts, lambda: self._shorten(whole), lambda: whole)
         self.optimizer.apply_gradients(zip(gradients, self.trainable_weights, strict=True))
         # Where only reading the data shows that they have ended, all that does not wait for data
         # would run once more.
@@ -168,31 +200,28 @@ class MGSModel(keras.Model):
             self._steps.assign(step + 1)
         return logs
 
-    def _choose_alpha(self, data, step):
-        """Set α under "auto", unless it has been."""
-        unset, dtype = ops.isnan(self._alpha), self._alpha.dtype
-        zero = ops.zeros((), dtype)
-        loss, unit = tf.cond(
-            unset, lambda: self._loss_and_unit(data, step, dtype), lambda: (zero, zero)
-        )
+    def _choose_alpha_if_unset(self, data):
+        unset = ops.isnan(self._alpha)
+        zero = ops.zeros((), self._alpha.dtype)
+        loss, unit = tf.cond(unset, lambda: self._loss_and_unit(data), lambda: (zero, zero))
         loss, unit = replicas.total([loss, unit])
-        chosen = penalties.SHARE * ops.abs(loss) / unit
-        # A batch without weight, or beyond half precision, tells nothing: a later one may.
-        useful = ops.logical_and(chosen > 0, ops.isfinite(chosen))
-        chosen = ops.where(useful, chosen, _UNSET)
-        self._alpha.assign(ops.where(unset, chosen, self._alpha))
+        self._alpha.assign(ops.where(unset, _share(loss, unit), self._alpha))
 
-    def _loss_and_unit(self, data, step, dtype):
+    def _choose_alpha(self, data):
+        self._alpha.assign(_share(*self._loss_and_unit(data)))
+
+    def _loss_and_unit(self, data):
         """What α is chosen by, of a forward pass that leaves no trace in the model's state."""
+        step, dtype = ops.cast(self._steps, "int32"), self._alpha.dtype
         with keras.StatelessScope(collect_losses=True):
-            run = self._recorded_pass(data, step)
+            run = self._recorded_pass(data, step, whole=True)
             unit = self.penalty.unit(run)
         return ops.cast(run.loss, dtype), ops.cast(unit, dtype)
 
-    def _recorded_pass(self, data, step):
+    def _recorded_pass(self, data, step, whole=False):
         """A forward pass and its loss, recorded as the penalty needs them."""
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        with self.penalty.watching(self, x, step) as forward:
+        with self.penalty.watching(self, x, step, whole=whole) as forward:
             run = forward(self)
             run.loss = self.compute_loss(x, y, run.outputs, sample_weight, training=True)
         return run
@@ -209,9 +238,6 @@ class MGSModel(keras.Model):
 
     def _penalised_step(self, data, step):
         """Gradients and logs of a step with it."""
-        alone = self.penalty.alpha == "auto" and replicas.count() == 1
-        if alone:
-            self._choose_alpha(data, step)
         with autodiff.tape() as tape:
             run = self._recorded_pass(data, step)
             value = self.penalty.value(run)
@@ -220,7 +246,7 @@ class MGSModel(keras.Model):
             total = run.loss + ops.cast(self.penalty.every * penalty, run.loss.dtype)
             scaled = self.optimizer.scale_loss(total)
         gradients = autodiff.gradient(tape, scaled, autodiff.values(self.trainable_weights))
-        if alone:
+        if self.penalty.alpha == "auto" and replicas.count() == 1:
             gradients = self._shorten(gradients)
         with autodiff.after([penalty]):
             self._penalty_tracker.update_state(penalty * replicas.count())
@@ -286,6 +312,51 @@ class MGSModel(keras.Model):
         if alpha is not None:
             model._alpha.assign(alpha)
         return model
+
+
+class _InTurn:
+    """A train function: the compiled plain step, or the penalised one, as the count of steps says.
+
+    The count is looked up before each penalised step only, and so is whether α has been chosen.
+    """
+
+    def __init__(self, mgs):
+        def compiled(step):
+            mgs.train_step = lambda data: mgs._with_variables(step, data)
+            keras.Model.make_train_function(mgs, force=True)
+            del mgs.train_step
+            return mgs.train_function
+
+        self.mgs = mgs
+        self.plain = compiled(lambda data: mgs._step(data, penalised=False))
+        self.penalised = compiled(lambda data: mgs._step(data, penalised=True))
+        self.choose_alpha = compiled(mgs._choose_alpha)
+        self.start()
+
+    def start(self):
+        """Look at the count anew: weights, of which it is one, may have been loaded."""
+        self.plain_left = 0
+
+    def __call__(self, iterator):
+        penalty = self.mgs.penalty
+        if self.plain_left == 0:
+            self.plain_left = -int(self.mgs._steps.value) % penalty.every
+        if self.plain_left > 0:
+            logs = self.plain(iterator)
+            self.plain_left -= 1
+            return logs
+        batch = [next(iter(iterator))]
+        if penalty.alpha == "auto" and math.isnan(float(self.mgs._alpha.value)):
+            self.choose_alpha(batch)
+        logs = self.penalised(batch)
+        self.plain_left = penalty.every - 1
+        return logs
+
+
+def _share(loss, unit):
+    """α, by the rule of "auto"; unset where a batch tells nothing, without weight or too large."""
+    alpha = penalties.SHARE * ops.abs(loss) / unit
+    return ops.where(ops.logical_and(alpha > 0, ops.isfinite(alpha)), alpha, _UNSET)
 
 
 def _apart(step):

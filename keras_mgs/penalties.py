@@ -84,10 +84,11 @@ class Penalty(abc.ABC):
         self.every = checks.count("every", every)
 
     @contextlib.contextmanager
-    def watching(self, model, x, seed, training=True):
+    def watching(self, model, x, seed, training=True, whole=False):
         """Forward passes in this context are recorded: yields a function that runs one.
 
         It takes what to call, the model or what wraps it, and inputs other than `x` if need be.
+        `whole`: the penalty, too, shall be of all samples.
         """
         with contextlib.ExitStack() as stack:
             recording = None
@@ -236,13 +237,14 @@ class TracePenalty(KernelPenalty):
         self.needs_sites = estimator == "exact"
 
     @contextlib.contextmanager
-    def watching(self, model, x, seed, training=True):
+    def watching(self, model, x, seed, training=True, whole=False):
         alone = (
-            self.estimator == "hutchinson"
+            not whole
+            and self.estimator == "hutchinson"
             and self.samples is not None
             and parts.separable(model, x, self.samples, training)
         )
-        with super().watching(model, x, seed, training) as forward:
+        with super().watching(model, x, seed, training, whole) as forward:
 
             def with_part(call):
                 part = None
@@ -349,7 +351,7 @@ class LossGradientPenalty(Penalty):
         self.needs_inputs = wrt == "inputs"
 
     @contextlib.contextmanager
-    def watching(self, model, x, seed, training=True):
+    def watching(self, model, x, seed, training=True, whole=False):
         dtypes = {keras.backend.standardize_dtype(t.dtype) for t in keras.tree.flatten(x)}
         if self.needs_inputs and any("float" not in dtype for dtype in dtypes):
             raise TypeError(
@@ -357,7 +359,7 @@ class LossGradientPenalty(Penalty):
                 f"so floating-point ones. Received: inputs of dtype {', '.join(sorted(dtypes))}. "
                 'Convert them, or use wrt="weights".'
             )
-        with super().watching(model, x, seed, training) as forward:
+        with super().watching(model, x, seed, training, whole) as forward:
             yield forward
 
     def value(self, run):
