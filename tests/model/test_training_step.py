@@ -166,3 +166,20 @@ def test_the_wrapped_model_stays_the_one_that_was_passed():
     fitted(mgs)
     assert mgs.model is model
     assert any((a != b).any() for a, b in zip(before, model.get_weights(), strict=True))
+
+
+def test_penalised_steps_follow_the_count_that_weights_bring_between_two_fits(tmp_path):
+    """Five steps apart, three in an epoch: the second epoch penalises its last step."""
+    far, near = (MGSModel(network(), TracePenalty(0.01, "exact", every=5)) for _ in range(2))
+    fitted(far, keras.optimizers.SGD(0.05), epochs=1)
+    far.save_weights(tmp_path / "mgs.weights.h5")
+    fitted(near, keras.optimizers.SGD(0.05), epochs=2)  # its next penalised step would be too early
+    near.load_weights(tmp_path / "mgs.weights.h5")
+    x, y = data()
+    for mgs in (far, near):
+        mgs.fit(x, y, batch_size=BATCH, shuffle=False, verbose=0)
+    same_weights(near.model, far.model)
+    reference = network()
+    pairs = batches(x, y, epochs=2)
+    oracles.train(reference, mean_square, keras.optimizers.SGD(0.05), pairs, "exact", 0.01, every=5)
+    same_weights(near.model, reference)
