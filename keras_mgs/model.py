@@ -141,7 +141,7 @@ class MGSModel(keras.Model):
         if self.train_function is None or force:
             super().make_train_function(force)
             replicated = self.distribute_strategy.num_replicas_in_sync > 1
-            overridden = type(self).train_step is not MGSModel.train_step
+            overridden = getattr(self.train_step, "__func__", None) is not MGSModel.train_step
             if self.steps_per_execution == 1 and not replicated and not overridden:
                 self.train_function = _InTurn(self)
         if isinstance(self.train_function, _InTurn):
@@ -170,10 +170,11 @@ class MGSModel(keras.Model):
             self._alpha.assign(alpha(step))
         elif replicas.count() > 1:  # that can only speak to each other outside of a conditional
             self._choose_alpha_if_unset(data)
+        acts = ops.equal(step % every, 0)
 
         def penalised_step():
             if penalised is None and alpha == "auto" and replicas.count() == 1:
-                self._choose_alpha_if_unset(data)
+                self._choose_alpha_if_unset(data)  # else whoever knows the kind has seen to it
             return self._penalised_step(data, step)
 
         if penalised or every == 1:
@@ -183,15 +184,10 @@ class MGSModel(keras.Model):
         else:
             # Each branch has a forward pass of its own: what the penalty needs of one, and where
             # TensorFlow therefore cannot fuse operations, would slow down the plain steps.
-            gradients, logs = tf.cond(
-                ops.equal(step % every, 0),
-                _apart(penalised_step),
-                lambda: self._plain_step(data),
-            )
+            gradients, logs = tf.cond(acts, _apart(penalised_step), lambda: self._plain_step(data))
         if alpha == "auto" and replicas.count() > 1:
             # The optimizer adds up the gradients of all replicas, after this, once more.
             whole = [g / replicas.count() for g in replicas.total(gradients)]
-            acts = ops.equal(step % every, 0)
             gradients = tf.cond(acts, lambda: self._shorten(whole), lambda: whole)
         self.optimizer.apply_gradients(zip(gradients, self.trainable_weights, strict=True))
         # Where only reading the data shows that they have ended, all that does not wait for data

@@ -183,3 +183,12 @@ def test_penalised_steps_follow_the_count_that_weights_bring_between_two_fits(tm
     pairs = batches(x, y, epochs=2)
     oracles.train(reference, mean_square, keras.optimizers.SGD(0.05), pairs, "exact", 0.01, every=5)
     same_weights(near.model, reference)
+
+
+def test_fit_runs_a_train_step_that_was_set_on_the_model():
+    mgs, traced = MGSModel(network()), []
+    usual = mgs.train_step
+    mgs.train_step = lambda data: traced.append(data) or usual(data)
+    fitted(mgs)
+    assert len(traced) == 1
+    assert mgs.alpha != "auto"
