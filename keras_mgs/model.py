@@ -138,14 +138,14 @@ class MGSModel(keras.Model):
         In one function for both, TensorFlow would pass through all operations of the branch that
         is not taken, and hold what choosing α needs beside what the penalty does.
         """
-        if self.train_function is None or force:
+        replicated = self.distribute_strategy.num_replicas_in_sync > 1
+        overridden = getattr(self.train_step, "__func__", None) is not MGSModel.train_step
+        if self.steps_per_execution > 1 or replicated or overridden:
             super().make_train_function(force)
-            replicated = self.distribute_strategy.num_replicas_in_sync > 1
-            overridden = getattr(self.train_step, "__func__", None) is not MGSModel.train_step
-            if self.steps_per_execution == 1 and not replicated and not overridden:
-                self.train_function = _InTurn(self)
-        if isinstance(self.train_function, _InTurn):
-            self.train_function.start()
+        elif self.train_function is None or force:
+            self.train_function = _InTurn(self)
+        elif isinstance(self.train_function, _InTurn):  # weights, the count among them, may be new
+            self.train_function.plain_left = 0
 
     def train_step(self, data):
         return self._with_variables(self._step, data)
@@ -327,11 +327,7 @@ class _InTurn:
         self.plain = compiled(lambda data: mgs._step(data, penalised=False))
         self.penalised = compiled(lambda data: mgs._step(data, penalised=True))
         self.choose_alpha = compiled(mgs._choose_alpha)
-        self.start()
-
-    def start(self):
-        """Look at the count anew: weights, of which it is one, may have been loaded."""
-        self.plain_left = 0
+        self.plain_left = 0  # how many come before the next penalised step; 0: the count tells
 
     def __call__(self, iterator):
         penalty = self.mgs.penalty
