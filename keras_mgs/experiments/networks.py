@@ -1,4 +1,7 @@
-"""The networks: three of the paper's, for images of any size, and larger ones to measure."""
+"""The networks: three of the paper's, others of every kind (`zoo`), and larger ones to measure."""
+
+import functools
+import math
 
 from keras import Input, Model, Sequential, layers, regularizers
 
@@ -79,42 +82,184 @@ def resnet18(input_shape, outputs):
     for width in (64, 128, 256, 512):
         for _ in range(2):
             stride = 1 if width in (64, x.shape[-1]) else 2
-            y = _normalised(x, width, stride=stride, relu=True)
-            y = _normalised(y, width)
-            if width != x.shape[-1]:
-                x = _normalised(x, width, size=1, stride=stride)
-            x = layers.ReLU()(layers.add([x, y]))
+            x = _block(x, width, stride)
     x = layers.GlobalAveragePooling2D()(x)
     return Model(inputs, layers.Dense(outputs)(x), name="resnet18")
 
 
-def transformer(input_shape, outputs, depth=4, heads=4):
+def transformer(input_shape, outputs, dropout=0.0, weight_decay=0.0, depth=4, heads=4):
     """Transformer encoder of 64 units; 204,874 weights for 64 features and 10 classes.
 
-    Args:
-        input_shape: (steps, features).
+    Args: as for `lenet5`, but
+        input_shape: (steps, features); the rows of an image, or numbers, are taken as steps.
         outputs: raw outputs, of the mean over the steps; there is no final activation.
+        dropout: rate of a dropout layer after attention and each MLP; 0: none.
         depth: layers, each of attention and an MLP of 256 units.
         heads: heads of attention, which share the 64 units.
     """
-    width = 64
+    width, l2 = 64, _l2(weight_decay)
     inputs = Input(input_shape)
-    x = layers.Dense(width)(inputs)
+    x = layers.Dense(width, kernel_regularizer=l2)(_steps(inputs))
     for _ in range(depth):
         y = layers.LayerNormalization()(x)
-        x = layers.add([x, layers.MultiHeadAttention(heads, width // heads)(y, y)])
-        y = layers.Dense(4 * width, "gelu")(layers.LayerNormalization()(x))
-        x = layers.add([x, layers.Dense(width)(y)])
+        y = layers.MultiHeadAttention(heads, width // heads, kernel_regularizer=l2)(y, y)
+        x = layers.add([x, _dropped(y, dropout)])
+        y = layers.Dense(4 * width, "gelu", kernel_regularizer=l2)(layers.LayerNormalization()(x))
+        y = layers.Dense(width, kernel_regularizer=l2)(y)
+        x = layers.add([x, _dropped(y, dropout)])
     x = layers.GlobalAveragePooling1D()(layers.LayerNormalization()(x))
-    return Model(inputs, layers.Dense(outputs)(x), name="transformer")
+    return Model(inputs, layers.Dense(outputs, kernel_regularizer=l2)(x), name="transformer")
 
 
-NETWORKS = {"lenet5": lenet5, "fcn": fcn, "alexnet": alexnet}  # of the paper
+def mlp(input_shape, outputs, dropout=0.0, weight_decay=0.0, normalization=None, widths=(128,) * 3):
+    """Hidden layers of a normalisation each before ReLU.
+
+    Args: as for `lenet5`, and
+        normalization: makes the layer; None: there is none.
+        widths: numbers of units of the hidden layers.
+    """
+    l2 = _l2(weight_decay)
+    hidden: list = [Input(input_shape), layers.Flatten()]
+    for width in widths:
+        hidden += [layers.Dense(width, kernel_regularizer=l2)]
+        hidden += [normalization()] if normalization else []
+        hidden += [layers.ReLU()]
+        hidden += [layers.Dropout(dropout)] if dropout else []
+    return Sequential([*hidden, layers.Dense(outputs, kernel_regularizer=l2)], name="mlp")
 
 
-def _normalised(x, width, size=3, stride=1, relu=False):
+def lenet5_batch_norm(input_shape, outputs, dropout=0.0, weight_decay=0.0):
+    """`lenet5` with batch normalisation before each ReLU.
+
+    Args: as for `lenet5`.
+    """
+    l2 = _l2(weight_decay)
+    second = "same" if min(input_shape[:2]) < 16 else "valid"
+    features: list = [Input(input_shape)]
+    for width, padding in ((6, "same"), (16, second)):
+        features += [
+            layers.Conv2D(width, 5, padding=padding, use_bias=False, kernel_regularizer=l2),
+            layers.BatchNormalization(),
+            layers.ReLU(),
+            layers.MaxPooling2D(),
+        ]
+    features += [layers.Flatten()]
+    for width in (120, 84):
+        features += [
+            layers.Dense(width, use_bias=False, kernel_regularizer=l2),
+            layers.BatchNormalization(),
+            layers.ReLU(),
+        ]
+        features += [layers.Dropout(dropout)] if dropout else []
+    return Sequential(
+        [*features, layers.Dense(outputs, kernel_regularizer=l2)], name="lenet5_batch_norm"
+    )
+
+
+def resnet(input_shape, outputs, dropout=0.0, weight_decay=0.0, widths=(16, 32, 64)):
+    """Residual network of one block per width; 77,754 trainable weights for 28 × 28 and 10 classes.
+
+    Args: as for `lenet5`, for images from 4 × 4 on, and
+        dropout: rate of a dropout layer before the last.
+        widths: channels of the blocks, all of which but the first halve the sides.
+    """
+    l2 = _l2(weight_decay)
+    inputs = Input(input_shape)
+    x = _normalised(inputs, widths[0], relu=True, l2=l2)
+    for width in widths:
+        x = _block(x, width, 1 if width == widths[0] else 2, l2)
+    x = _dropped(layers.GlobalAveragePooling2D()(x), dropout)
+    return Model(inputs, layers.Dense(outputs, kernel_regularizer=l2)(x), name="resnet")
+
+
+def separable(input_shape, outputs, dropout=0.0, weight_decay=0.0):
+    """Depthwise-separable convolutions of 32, 64 and 128 channels, without normalisation.
+
+    Args: as for `lenet5`, for images from 4 × 4 on, and
+        dropout: rate of a dropout layer before the last.
+    """
+    l2 = _l2(weight_decay)
+    features: list = [
+        Input(input_shape),
+        layers.Conv2D(32, 3, padding="same", activation="relu", kernel_regularizer=l2),
+    ]
+    for width in (64, 128):
+        features += [
+            layers.SeparableConv2D(
+                width,
+                3,
+                padding="same",
+                activation="relu",
+                depthwise_regularizer=l2,
+                pointwise_regularizer=l2,
+            ),
+            layers.MaxPooling2D(),
+        ]
+    features += [layers.Flatten()]
+    features += [layers.Dropout(dropout)] if dropout else []
+    return Sequential([*features, layers.Dense(outputs, kernel_regularizer=l2)], name="separable")
+
+
+def gru(input_shape, outputs, dropout=0.0, weight_decay=0.0, units=64):
+    """Gated recurrent units over the steps of a series, of which the last state is classified.
+
+    The steps are unrolled: TensorFlow cannot vectorise the loop, which exact derivatives need.
+
+    Args: as for `lenet5`, but
+        input_shape: (steps, features); the rows of an image, or numbers, are taken as steps.
+        dropout: rate of a dropout layer before the last.
+        units: of the state.
+    """
+    l2 = _l2(weight_decay)
+    inputs = Input(input_shape)
+    state = layers.GRU(units, unroll=True, kernel_regularizer=l2, recurrent_regularizer=l2)
+    x = _dropped(state(_steps(inputs)), dropout)
+    return Model(inputs, layers.Dense(outputs, kernel_regularizer=l2)(x), name="gru")
+
+
+# Those that take `dropout` and `weight_decay`, for images and where they can for other shapes.
+NETWORKS = {
+    "lenet5": lenet5,  # the paper's are this and the next two
+    "fcn": fcn,
+    "alexnet": alexnet,
+    "deep_fcn": functools.partial(fcn, widths=(64,) * 12),  # which stands still at first
+    "lenet5_batch_norm": lenet5_batch_norm,
+    "resnet": resnet,
+    "mlp_layer_norm": functools.partial(mlp, normalization=layers.LayerNormalization),
+    "mlp_batch_norm": functools.partial(mlp, normalization=layers.BatchNormalization),
+    "mlp_group_norm": functools.partial(
+        mlp, normalization=functools.partial(layers.GroupNormalization, 8)
+    ),
+    "transformer": functools.partial(transformer, depth=2),
+    "gru": gru,
+    "separable": separable,
+}
+
+
+def _steps(inputs):
+    """Samples as (steps, features): the rows of an image, or each number by itself."""
+    shape = inputs.shape[1:]
+    if len(shape) == 2:
+        return inputs
+    return layers.Reshape((shape[0], math.prod(shape[1:])))(inputs)
+
+
+def _dropped(x, rate):
+    return layers.Dropout(rate)(x) if rate else x
+
+
+def _block(x, width, stride, l2=None):
+    """A residual block of two convolutions."""
+    y = _normalised(x, width, stride=stride, relu=True, l2=l2)
+    y = _normalised(y, width, l2=l2)
+    if width != x.shape[-1]:
+        x = _normalised(x, width, size=1, stride=stride, l2=l2)
+    return layers.ReLU()(layers.add([x, y]))
+
+
+def _normalised(x, width, size=3, stride=1, relu=False, l2=None):
     """A convolution and batch normalisation."""
-    x = layers.Conv2D(width, size, stride, padding="same", use_bias=False)(x)
+    x = layers.Conv2D(width, size, stride, padding="same", use_bias=False, kernel_regularizer=l2)(x)
     x = layers.BatchNormalization()(x)
     return layers.ReLU()(x) if relu else x
 
