@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import numbers
 import os
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ class Dataset:
         task: `"classification"` or `"regression"`.
         x_train, x_test: float32 images (n, h, w, channels), in [0, 1] if they came as uint8.
         y_train, y_test: int32 classes (n,), or float32 targets (n, t) in the data's own units.
+        centre, spread: of targets: a network learns (y - centre) / spread.
     """
 
     name: str
@@ -46,6 +48,8 @@ class Dataset:
     y_train: np.ndarray
     x_test: np.ndarray
     y_test: np.ndarray
+    centre: float = 0.0
+    spread: float = 1.0
 
     @property
     def outputs(self) -> int:
@@ -88,11 +92,35 @@ def load(
         FileNotFoundError: no such file, or a download that failed.
         ImportError: `"mnist_corrupted"` without tensorflow_datasets.
     """
-    _check_arguments(data, corruption, training_size, label_noise, seed)
+    _check_data(data, corruption)
+    return sample(
+        functools.partial(_read, data),
+        corruption=corruption,
+        training_size=training_size,
+        label_noise=label_noise,
+        seed=seed,
+    )
+
+
+def sample(
+    read: Callable[[np.random.Generator], Dataset],
+    *,
+    corruption: str | None = None,
+    training_size: int | None = None,
+    label_noise: float = 0.0,
+    seed: int = 0,
+) -> Dataset:
+    """What `load` does with data that `read` gives at their full size, split by a generator.
+
+    Args:
+        read: of a NumPy `Generator`: a `Dataset`.
+        corruption, training_size, label_noise, seed: as for `load`.
+    """
+    _check_drawing(training_size, label_noise, seed)
     streams = np.random.SeedSequence(seed).spawn(5)
     split, subset, noise, blur_train, blur_test = map(np.random.default_rng, streams)
 
-    raw = _read(data, split)
+    raw = read(split)
     classification = raw.task == "classification"
     if classification and label_noise > 1:
         raise _noise_error("a share between 0 and 1 for classification", label_noise)
@@ -113,7 +141,9 @@ def load(
         y_train = resample_labels(y_train, label_noise, raw.outputs, noise)
     else:
         y_train = add_target_noise(y_train, label_noise, noise)
-    return Dataset(raw.name, raw.task, scale(x_train), y_train, scale(x_test), y_test)
+    return dataclasses.replace(
+        raw, x_train=scale(x_train), y_train=y_train, x_test=scale(x_test), y_test=y_test
+    )
 
 
 def motion_blur(
@@ -367,9 +397,7 @@ def read_npz(
 # Checking
 
 
-def _check_arguments(
-    data: Any, corruption: Any, training_size: Any, label_noise: Any, seed: Any
-) -> None:
+def _check_data(data: Any, corruption: Any) -> None:
     """What can be said before any data are read."""
     if not isinstance(data, (str, os.PathLike)):
         raise ValueError(
@@ -387,6 +415,10 @@ def _check_arguments(
             f"Received: corruption={corruption!r} with data={data!r}. "
             "Leave the corruption out, or take 'mnist'."
         )
+
+
+def _check_drawing(training_size: Any, label_noise: Any, seed: Any) -> None:
+    """What can be said before any are drawn."""
     if training_size is not None and (not _is_integer(training_size) or training_size < 1):
         raise ValueError(
             "`training_size` must be None or an integer greater than 0. "
@@ -497,7 +529,8 @@ def _regression(name: str, arrays: Mapping[str, np.ndarray], rng: np.random.Gene
             "x and y must hold at least one training and one test sample. "
             f"Received: {train.size} and {test.size} of {len(x)}. Add samples or mend split."
         )
-    return Dataset(name, "regression", x[train], y[train], x[test], y[test])
+    half = x.shape[1] / 2  # coordinates in pixels: from -1 to 1 over the image
+    return Dataset(name, "regression", x[train], y[train], x[test], y[test], half, half)
 
 
 def _images(key: str, arrays: Mapping[str, np.ndarray], channels: bool = True) -> np.ndarray:

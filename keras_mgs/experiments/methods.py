@@ -72,6 +72,13 @@ def _falling(rate, steps):
     return keras.optimizers.schedules.ExponentialDecay(rate, steps, FINAL_LEARNING_RATE)
 
 
+OPTIMIZERS = {  # of runs, by name
+    "sgd": keras.optimizers.SGD,
+    "adam": keras.optimizers.Adam,
+    "adamw": keras.optimizers.AdamW,
+}
+
+
 @dataclasses.dataclass(frozen=True)
 class Method:
     """One way of training a network: what it changes, as functions of its strength `s`.
@@ -83,7 +90,7 @@ class Method:
         options: of s: what the network is built with.
         wrap: of the network and s: what is done to it then.
         loss: of classes, raw outputs and s: each sample's loss; None: that of the task.
-        optimizer: of the first learning rate, the number of steps and s.
+        optimizer: of the first learning rate, the number of steps and s; None: that of the run.
         validation: the share of the training samples that is held out to choose an epoch by.
         callbacks: of s: callbacks of `fit`.
     """
@@ -94,9 +101,15 @@ class Method:
     options: Callable = lambda s: {}
     wrap: Callable = lambda network, s: network
     loss: Callable | None = None
-    optimizer: Callable = lambda rate, steps, s: keras.optimizers.SGD(_falling(rate, steps))
+    optimizer: Callable | None = None
     validation: float = 0.0
     callbacks: Callable = lambda s: []
+
+    def make_optimizer(self, name, rate, steps):
+        """Its own, or that of a run: one of `OPTIMIZERS`, whose learning rate falls."""
+        if self.optimizer:
+            return self.optimizer(rate, steps, self.strength)
+        return OPTIMIZERS[name](_falling(rate, steps))
 
     def build(self, network, input_shape, outputs):
         """The network, ready to be compiled."""

@@ -13,6 +13,7 @@ from keras_mgs.experiments.networks import NETWORKS
 LEARNING_RATE = 0.1
 PROBE = 32  # training samples that tr K and log det K are measured on
 _TEST_BATCH = 1000
+_KERNEL = ("mgs_trace", "mgs_log_det", "mgs_singular")
 POINTS = 100  # of a curve: a longer training is measured at evenly spaced epochs only
 
 
@@ -36,8 +37,10 @@ def fit(
     seed,
     strength=None,
     learning_rate=LEARNING_RATE,
+    optimizer="sgd",
     points=POINTS,
     losses=False,
+    kernel=True,
 ):
     """Train once; the model, and the curves, one row for each measured epoch.
 
@@ -52,34 +55,43 @@ def fit(
         seed: of the weights, the order of the samples and everything drawn in training.
         strength: of the method; None: its own.
         learning_rate: that of the first step.
+        optimizer: a key of `OPTIMIZERS`, for methods that bring none of their own.
         points: how often, about, to measure, at evenly spaced epochs.
         losses: whether to measure the task's loss on the test set, too.
+        kernel: whether to measure tr K and log det K, whose compilation takes longest.
 
     Returns:
         A `keras.Model`, and a `pandas.DataFrame` with the columns epoch (from 1), loss, train and
-        test (accuracy in %, or the mean squared error in pixels²), mgs_trace, mgs_log_det,
-        mgs_singular, and seconds (of training alone, per epoch); and test_loss, if asked for.
+        test (accuracy in %, or the mean squared error in the data's own units²), mgs_trace,
+        mgs_log_det and mgs_singular, if asked for, and seconds (of training alone, per epoch);
+        test_loss, if asked for; and mgs_alpha of methods that have one.
     """
     keras.utils.set_random_seed(seed)
     way = METHODS[method].at(strength)
     model = way.build(NETWORKS[network], dataset.x_train.shape[1:], dataset.outputs)
     samples = int(len(dataset.x_train) * (1 - way.validation))
-    optimizer = way.optimizer(learning_rate, epochs * -(-samples // batch_size), way.strength)
+    steps = epochs * -(-samples // batch_size)
     every = max(1, epochs // points)
     if dataset.task == "classification":
         y_train, y_test = dataset.y_train, dataset.y_test
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         metric = keras.metrics.SparseCategoricalAccuracy("score")
         unit = 100.0
-    else:  # coordinates in pixels: [-1, 1] over the image, and errors back in pixels²
-        half = dataset.x_train.shape[1] / 2
-        y_train, y_test = (dataset.y_train - half) / half, (dataset.y_test - half) / half
-        loss, metric, unit = "mse", keras.metrics.MeanSquaredError("score"), half**2
+    else:
+        y_train, y_test = (
+            (y - dataset.centre) / dataset.spread for y in (dataset.y_train, dataset.y_test)
+        )
+        loss, metric, unit = "mse", keras.metrics.MeanSquaredError("score"), dataset.spread**2
     test = _TestScore(dataset.x_test, y_test, every, loss if losses else None)
     if way.loss:
         loss = lambda y, f: way.loss(y, f, way.strength)  # noqa: E731
     # Several steps at a time: for networks this small, half of the time is Keras' own.
-    model.compile(optimizer, loss, metrics=[metric], steps_per_execution=8)
+    model.compile(
+        way.make_optimizer(optimizer, learning_rate, steps),
+        loss,
+        metrics=[metric],
+        steps_per_execution=8,
+    )
     clock = Clock()
     history = model.fit(
         dataset.x_train,
@@ -91,7 +103,7 @@ def fit(
         callbacks=[
             clock,
             test,
-            _Kernel(dataset.x_train[:PROBE], every=every),
+            *([_Kernel(dataset.x_train[:PROBE], every=every)] if kernel else []),
             *way.callbacks(way.strength),
         ],
     ).history
@@ -101,9 +113,9 @@ def fit(
             "loss": history["loss"],
             "train": np.multiply(history["score"], unit),
             "test": np.multiply(history["test"], unit),
-            **{k: history[k] for k in ("mgs_trace", "mgs_log_det", "mgs_singular")},
+            **{k: history[k] for k in _KERNEL if kernel},
             "seconds": clock.seconds,
-            **({"test_loss": history["test_loss"]} if losses else {}),
+            **{k: history[k] for k in ("test_loss", "mgs_alpha") if k in history},
         }
     )
     if way.validation:
