@@ -133,7 +133,7 @@ def _add_experiments(reproduce):
         words = "quick (minutes on two cores; the default) or paper (its own, which may take weeks)"
         add("--preset", default="quick", help=words)
         for setting, default in job.settings(name).items():
-            option = dict(_SETTINGS[setting])
+            option = dict(_OWN.get(name, {}).get(setting) or _SETTINGS[setting])
             if default is inspect.Parameter.empty:
                 option["required"] = setting == "data"
             elif default is not None:
@@ -154,6 +154,24 @@ def _strength(text):
         raise argparse.ArgumentTypeError(
             f"Expected METHOD=NUMBER. Received: {text!r}. For instance dropout=0.3"
         ) from None
+
+
+def _file(text):
+    name, _, path = text.partition("=")
+    if not (name and path):
+        raise argparse.ArgumentTypeError(
+            f"Expected NAME=FILE. Received: {text!r}. For instance mnist=mnist.npz"
+        )
+    return name, path
+
+
+class _Files(argparse.Action):
+    """Pairs as a dict."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        setattr(
+            namespace, self.dest, {**(getattr(namespace, self.dest, None) or {}), **dict(values)}
+        )
 
 
 class _Strengths(argparse.Action):
@@ -177,6 +195,7 @@ _SETTINGS: dict = {
         "type": _corruption,
         "help": "motion_blur: blur plain images as MNIST-C does; or none",
     },
+    "problems": {"nargs": "+", "metavar": "PROBLEM", "help": "which problems, by their names"},
     "networks": {"nargs": "+", "metavar": "NETWORK", "help": "which networks"},
     "methods": {"nargs": "+", "metavar": "METHOD", "help": "which methods"},
     "training_size": {"type": int, "metavar": "N", "help": "training samples"},
@@ -221,6 +240,18 @@ _SETTINGS: dict = {
     },
     "tuned": {"metavar": "FILE", "help": "a file of strengths that `tune` has written"},
     "by": {"help": "validation, or test as in the paper: what strengths are chosen by"},
+}
+# Of one experiment, where they are others than those of all.
+_OWN: dict = {
+    "zoo": {
+        "data": {
+            "nargs": "+",
+            "type": _file,
+            "action": _Files,
+            "metavar": "NAME=FILE",
+            "help": "data that must be given, such as mnist=FILE.npz keypoints=FILE.npz",
+        }
+    }
 }
 
 

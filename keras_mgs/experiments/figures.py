@@ -164,6 +164,34 @@ def heat_maps(tables, xlabel, ylabel):
     return figure
 
 
+def dots(values, xlabel):
+    """Numbers as points on one axis, a line of it per row and a marker per column.
+
+    Args:
+        values: a `pandas.DataFrame` with texts as labels.
+        xlabel: of the numbers.
+
+    Returns:
+        A `matplotlib.figure.Figure`.
+    """
+    labels, width = list(values.columns), 8
+    height = 0.9 + 0.26 * len(values) + _legend_height(labels, width)
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axis = figure.subplots()
+    rows = range(len(values))
+    for i, label in enumerate(labels):
+        colour = plot._POINTS[i % len(plot._POINTS)]
+        marker = plot._MARKERS[i % len(plot._MARKERS)]
+        axis.plot(values[label], rows, marker, color=colour, markersize=5, label=label)
+    axis.axvline(0, color="black", lw=0.8)
+    axis.set_yticks(rows, values.index, fontsize=8)
+    axis.set(xlabel=xlabel, ylim=(len(values) - 0.5, -0.5))  # the first row on top
+    axis.grid(axis="y", lw=0.4)
+    axis.spines[["top", "right"]].set_visible(False)
+    _legend(figure, [axis], labels)
+    return figure
+
+
 def boundaries(panels, extent, radius):
     """Regions of classifiers of two inputs, with their training samples, side by side.
 

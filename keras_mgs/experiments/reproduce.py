@@ -30,6 +30,7 @@ from keras_mgs.experiments import (
     robustness,
     tune,
     two_circles,
+    zoo,
 )
 from keras_mgs.experiments.grid import grid
 from keras_mgs.experiments.store import READABLE, Store
@@ -42,6 +43,7 @@ EXPERIMENTS = {
     "robustness": robustness,
     "adversarial": adversarial,
     "tune": tune,
+    "zoo": zoo,
 }
 
 
@@ -69,7 +71,8 @@ def size(run):
 
 def line(run, found):
     """What a run was, and what came out."""
-    words = [str(run[key]).replace("_", " ") for key in READABLE if key in run]
+    told = [run[key] for key in (*READABLE, "strength") if run.get(key) is not None]
+    words = [str(value).replace("_", " ") for value in told]
     return f"{', '.join(words)}: {found['test'].iloc[-1]:.1f}"
 
 
@@ -85,8 +88,7 @@ def reproduce(store, runs, *, data=None, jobs=1, threads=1, cluster=None, report
     """
     train = EXPERIMENTS[store.experiment].train
     if data is not None:
-        data = os.path.abspath(data) if os.path.exists(data) else data
-        train = functools.partial(train, data=data)
+        train = functools.partial(train, data=_absolute(data))
     with _dask(cluster) if cluster else contextlib.nullcontext():
         grid(
             runs,
@@ -96,6 +98,13 @@ def reproduce(store, runs, *, data=None, jobs=1, threads=1, cluster=None, report
             threads=threads,
             report=report,
         )
+
+
+def _absolute(data):
+    """Data as a worker finds them that runs in another folder."""
+    if isinstance(data, dict):
+        return {name: _absolute(path) for name, path in data.items()}
+    return os.path.abspath(data) if os.path.exists(data) else data
 
 
 @contextlib.contextmanager

@@ -12,7 +12,8 @@ import pandas as pd
 from keras_mgs.experiments import folders
 
 VERSION = 1  # of what settings mean: runs of different versions are not to be mixed
-READABLE = ("network", "method", "training_size", "label_noise", "seed")  # of a run, by settings
+# What people know a run by, of its settings.
+READABLE = ("problem", "network", "method", "training_size", "label_noise", "seed")
 
 
 class Damaged(ValueError):

@@ -31,6 +31,7 @@ SMALL = {  # settings of each
         "strengths": {"dropout": (0.3, 0.5)},
     },
     "keypoints": {"networks": ["fcn"], "target_noises": [2.0]},
+    "zoo": {"methods": ["mgs", "unregularised"], "problems": ["fcn", "diabetes"]},
 }
 
 
@@ -48,7 +49,7 @@ def data(tmp_path):
     np.savez(tmp_path / "classes.npz", **arrays)
     np.savez(tmp_path / "points.npz", x=x, y=np.full((60, 2), 8.0, "float32"))
     classes = dict.fromkeys(reproduce.EXPERIMENTS, tmp_path / "classes.npz")
-    return classes | {"keypoints": tmp_path / "points.npz"}
+    return classes | {"keypoints": tmp_path / "points.npz", "zoo": {}}
 
 
 @pytest.mark.parametrize("name", reproduce.EXPERIMENTS)
