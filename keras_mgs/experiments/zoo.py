@@ -325,11 +325,14 @@ def words(found):
         for row in found.to_dict("records")
     ]
     for row in summary(found).to_dict("records"):
-        texts = {
-            f"{row['helped']} helped: mean gap": f"{row['mean_gap']:.2f}",
-            "lowest gap": f"{row['minimum_gap']:.2f}",
-            f"{row['not_helped']} not helped: worst": _worst(row),
-        }
+        texts = {}
+        if row["helped"]:
+            gaps = f"{row['helped']} gap{'s' * (row['helped'] > 1)}"
+            texts[f"mean of {gaps}"] = f"{row['mean_gap']:.2f}"
+            texts[f"lowest of {gaps}"] = f"{row['minimum_gap']:.2f}"
+        if row["not_helped"]:
+            others = f"{row['not_helped']} other{'s' * (row['not_helped'] > 1)}"
+            texts[f"worst of {others}"] = _worst(row)
         for problem, text in texts.items():
             line = dict.fromkeys(lines[0], "")
             lines.append({**line, "problem": problem, "half": row["half"], "gap": text})
@@ -354,8 +357,8 @@ def _gap(row):
 
 
 def _worst(row):
-    texts = [f"{row['worst_points']:+.1f} points", f"{row['worst_percent']:+.1f} %"]
-    return ", ".join(text for text in texts if not text.startswith("+nan"))
+    units = {"worst_points": "points", "worst_percent": "%"}
+    return ", ".join(f"{row[k]:+.1f} {unit}" for k, unit in units.items() if not pd.isna(row[k]))
 
 
 def files(records):
