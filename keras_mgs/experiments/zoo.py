@@ -92,7 +92,7 @@ def plan(data=None, *, problems=None, methods=METHODS, runs, epochs=None, seed=0
     Args:
         data: a dict of the paths of files, as for `datasets.load`, by the names in `FILES`; None:
             there are none.
-        problems: names in `PROBLEMS`; None: all whose data are there, and a warning names others.
+        problems: names in `PROBLEMS`; None: all whose data are there, and warnings name the others.
         methods: some of `METHODS`; those without classes leave out what needs them.
         runs: of each problem and method; run r has seed + r.
         epochs: of every run; None: the problem's own.
@@ -142,18 +142,26 @@ def plan(data=None, *, problems=None, methods=METHODS, runs, epochs=None, seed=0
 
 
 def _chosen(names, data):
-    """The problems of these names, whose files must be given; None: all those that can be."""
+    """The problems of these names, whose data must be there; None: all those that can be."""
     for name in names or ():
         checks.choice("problems", name, tuple(PROBLEMS))
     wanted = {name: PROBLEMS[name] for name in PROBLEMS if names is None or name in names}
-    lacking = {name: p.data for name, p in wanted.items() if p.data in FILES and p.data not in data}
-    if lacking:
-        files = " ".join(f"{name}=FILE.npz" for name in dict.fromkeys(lacking.values()))
-        words = f"{', '.join(lacking)} need files. Give them: `--data {files}`."
+    files = {name: p.data for name, p in wanted.items() if p.data in FILES and p.data not in data}
+    if files:
+        options = " ".join(f"{name}=FILE.npz" for name in dict.fromkeys(files.values()))
+        words = f"{', '.join(files)} need files. Give them: `--data {options}`."
         if names is not None:
             raise ValueError(f"The problems {words} Received: data={sorted(data)}.")
         warnings.warn(f"The problems {words} They are left out.", stacklevel=3)
-    return {name: problem for name, problem in wanted.items() if name not in lacking}
+    packages = [name for name, p in wanted.items() if not tables.available(p.data)]
+    if names is not None:
+        packages = []  # reading them says what is missing
+    elif packages:
+        words = 'need the extra `zoo`: pip install "keras_mgs[zoo]".'
+        warnings.warn(
+            f"The problems {', '.join(packages)} {words} They are left out.", stacklevel=3
+        )
+    return {name: p for name, p in wanted.items() if name not in files and name not in packages}
 
 
 def _pairs(methods, problem, task):

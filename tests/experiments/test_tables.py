@@ -1,4 +1,8 @@
+import sys
+import types
+
 import numpy as np
+import pandas as pd
 import pytest
 
 from keras_mgs.experiments import tables
@@ -54,3 +58,48 @@ def test_classes_are_drawn_stratified():
 def test_a_wrong_argument_is_one_sentence(name, changed, words):
     with pytest.raises(ValueError, match=words):
         tables.load(name, **changed)
+
+
+def test_diamonds_are_their_measures_and_the_logarithm_of_their_price(monkeypatch):
+    grades = {"cut": ["Fair", "Ideal"], "color": ["J", "D"], "clarity": ["I1", "IF"]}
+    frame = pd.DataFrame({"carat": [1.0, 3.0] * 5, "price": [100, 10_000] * 5})
+    for name, levels in grades.items():
+        frame[name] = pd.Categorical(levels * 5, categories=levels, ordered=True)
+    module = types.ModuleType("plotnine.data")
+    module.diamonds = frame
+    monkeypatch.setitem(sys.modules, "plotnine", types.ModuleType("plotnine"))
+    monkeypatch.setitem(sys.modules, "plotnine.data", module)
+    found = tables.TABLES["diamonds"]("diamonds", np.random.default_rng(0))
+    assert found.task == "regression" and (len(found.x_train), len(found.x_test)) == (7, 3)
+    x, y = np.concatenate([found.x_train, found.x_test]), np.append(found.y_train, found.y_test)
+    expected = np.where(x[:, 0] == 1, np.log(100), np.log(10_000))
+    np.testing.assert_allclose(y, expected)
+    np.testing.assert_array_equal(x[:, 1:], np.repeat(x[:, :1] == 3, 3, axis=1))  # the grades
+
+
+def test_series_are_held_at_their_last_value(monkeypatch):
+    def load(split, return_X_y):
+        series = {"TRAIN": [[1.0, 2.0], [3.0]], "TEST": [[4.0, 5.0, 6.0]]}[split]
+        nested = pd.DataFrame({c: [pd.Series(v) * c for v in series] for c in (1, 10)})
+        return nested, np.array(["2", "1"][: len(series)])
+
+    module = types.ModuleType("sktime.datasets")
+    module.load_japanese_vowels = load
+    monkeypatch.setitem(sys.modules, "sktime", types.ModuleType("sktime"))
+    monkeypatch.setitem(sys.modules, "sktime.datasets", module)
+    found = tables.TABLES["japanese_vowels"]("japanese_vowels", None)
+    np.testing.assert_array_equal(found.x_train[..., 0], [[1, 2, 2], [3, 3, 3]])
+    np.testing.assert_array_equal(found.x_train[..., 1], [[10, 20, 20], [30, 30, 30]])
+    np.testing.assert_array_equal(found.x_test[0, :, 0], [4, 5, 6])
+    assert found.y_train.tolist() == [1, 0] and found.y_test.tolist() == [1]
+
+
+@pytest.mark.parametrize(
+    "name, module", [("diamonds", "plotnine.data"), ("japanese_vowels", "sktime.datasets")]
+)
+def test_a_missing_package_is_named_by_its_extra(name, module, monkeypatch):
+    monkeypatch.setitem(sys.modules, module, None)
+    monkeypatch.setitem(sys.modules, module.partition(".")[0], None)
+    assert not tables.available(name) and tables.available("wine")
+    with pytest.raises(ImportError, match=r'Received.*pip install "keras_mgs\[zoo\]"'):
+        tables.load(name)

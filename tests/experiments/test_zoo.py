@@ -93,13 +93,22 @@ def test_settings_are_the_problems_but_for_the_epochs_that_are_given():
     assert {run["epochs"] for run in zoo.plan(epochs=3, **SMALL)} == {3}
 
 
-def test_problems_without_their_files_are_left_out_and_that_is_said(data):
-    with pytest.warns(UserWarning, match="mnist-lenet5, .*keypoints-fcn.*--data mnist=FILE.npz"):
-        some = zoo.plan(methods=["mgs"], runs=1)
-    everything = zoo.plan(data, methods=["mgs"], runs=1)
-    assert [run["problem"] for run in everything] == list(zoo.PROBLEMS)
-    left_out = {run["data"] for run in everything if run not in some}
-    assert left_out == set(zoo.FILES)
+def test_problems_whose_data_are_not_there_are_left_out_and_that_is_said(data, monkeypatch):
+    cancer = tables.load("breast_cancer")  # in the place of what only the extra has
+    monkeypatch.setattr(tables, "available", lambda name: name != "diamonds")
+    monkeypatch.setitem(tables.TABLES, "japanese_vowels", lambda name, rng: cancer)
+    bundled = {name for name, p in zoo.PROBLEMS.items() if p.data not in (*zoo.FILES, "diamonds")}
+    files = {name for name, p in zoo.PROBLEMS.items() if p.data in zoo.FILES}
+    with pytest.warns(UserWarning) as said:
+        runs = zoo.plan(methods=["mgs"], runs=1)
+    texts = [str(warning.message) for warning in said]
+    assert len(texts) == 2
+    assert all(name in texts[0] for name in files) and "--data mnist=FILE.npz" in texts[0]
+    assert "diamonds, diamonds-clean need" in texts[1] and '"keras_mgs[zoo]"' in texts[1]
+    assert {run["problem"] for run in runs} == bundled
+    with pytest.warns(UserWarning, match="extra `zoo`"):
+        runs = zoo.plan(data, methods=["mgs"], runs=1)
+    assert {run["problem"] for run in runs} == bundled | files
 
 
 def test_files_are_told_apart_by_their_content(data, tmp_path):
@@ -138,7 +147,7 @@ def test_a_missing_file_is_one_sentence():
 def test_a_network_takes_a_step_of_its_problem(network):
     """With MGS, whose derivatives of second order not every layer has."""
     problem = next(p for p in zoo.PROBLEMS.values() if p.network == network)
-    name = "digits" if problem.data in zoo.FILES else problem.data
+    name = problem.data if problem.data in ("digits", "breast_cancer", "diabetes") else "digits"
     samples = zoo._load(name, None, training_size=12, label_noise=0.0, seed=0)
     options = {"epochs": 1, "batch_size": 12, "seed": 0, "strength": 1e-6, "kernel": False}
     options |= {"optimizer": problem.optimizer, "learning_rate": problem.learning_rate}
