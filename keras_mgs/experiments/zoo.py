@@ -43,8 +43,8 @@ class Problem:
         label_noise: as for `datasets.load`; 0: it is clean.
         optimizer, learning_rate, batch_size, epochs: as for `training.fit`.
         training_size: samples.
-        alpha: the middle of the grid of fixed ones: the best of single trainings a decade to half
-            a decade apart, with seed 0.
+        alpha: the middle of the grid of fixed ones: near the best of single trainings, whose alphas
+            were a decade or less apart.
         half: one of `HALVES`.
         preset: "quick" if two cores can do it in minutes, or "paper".
     """
