@@ -15,8 +15,8 @@ from keras_mgs.experiments import figures as draw
 from keras_mgs.experiments.methods import METHODS as ALL
 
 TITLE = (
-    "final test accuracy, % (of a regression the squared error), and how far MGS at its defaults "
-    "goes from unregularised (0) to the best fixed alpha (1)"
+    "final test accuracy, % (of a regression the squared error), and the gain of MGS at its "
+    "defaults over that of the best fixed alpha"
 )
 METHODS = (
     "unregularised",
@@ -220,7 +220,7 @@ _SCENARIO = (
     "epochs",
 )
 _OTHERS = ("dropout", "generalised_cross_entropy", "early_stopping")
-_NUMBERS = ("unregularised", "mgs", "mgs_alpha", "best_fixed", "best_alpha", *_OTHERS)
+_NUMBERS = ("unregularised", "mgs", "mgs_alpha", "best_fixed", "best_alpha", "alphas", *_OTHERS)
 
 
 def table(records):
@@ -232,11 +232,12 @@ def table(records):
     Returns:
         A `pandas.DataFrame`: the problem; runs, of its most trained method; the final score, the
         mean of each run's last five measurements, then over runs, of the unregularised network,
-        MGS at its defaults with the alpha that it ended with, the fixed alpha with the best score,
-        and the other methods; difference, by how much MGS at its defaults is better than
-        unregularised, in points of accuracy or % of the unregularised error; and gap, that
-        difference over the one of the best fixed alpha, where labels are noisy and it is better
-        than chance (by 1 point or 2 %). What has not been trained is NaN.
+        MGS at its defaults with the alpha that it ended with, the best of the fixed alphas, which
+        it is and of how many, and the other methods; difference, by how much MGS at its defaults is
+        better than unregularised, in points of accuracy or % of the unregularised error; and gap,
+        that difference over the one of the best fixed alpha, where labels are noisy and it is
+        better than by chance (by 1 point or 2 %). What has not been trained is NaN, and so is the
+        gap as long as some of the alphas have not.
     """
     rows = [
         {
@@ -268,14 +269,14 @@ def _row(scenario, runs):
     row = {**scenario, "runs": int(runs.groupby(["method", "strength"], dropna=False).size().max())}
     row["unregularised"] = finals.get("unregularised", math.nan)
     row |= {"mgs": auto["final"].mean(), "mgs_alpha": auto["alpha"].mean()}
-    row |= {"best_fixed": math.nan, "best_alpha": math.nan}
+    row |= {"best_fixed": math.nan, "best_alpha": math.nan, "alphas": len(fixed)}
     if len(fixed):
         best = fixed.idxmin() if scenario["task"] == "regression" else fixed.idxmax()
         row |= {"best_fixed": fixed[best], "best_alpha": best}
     row |= {name: finals.get(name, math.nan) for name in _OTHERS}
     row["difference"] = gain(row, "mgs")
     possible = gain(row, "best_fixed")
-    helps = row["label_noise"] > 0 and possible > _HELPS[row["task"]]
+    helps = row["label_noise"] > 0 and possible > _HELPS[row["task"]] and len(fixed) >= _GRID
     row["gap"] = row["difference"] / possible if helps else math.nan
     return row
 
@@ -291,14 +292,15 @@ def summary(found):
 
     Returns:
         A `pandas.DataFrame` with a row per half and one for all: helped, the number of problems
-        with a gap; mean_gap and minimum_gap; not_helped, the number of those without one; and the
-        worst difference of these, worst_points of accuracies and worst_percent of errors.
+        with a gap; mean_gap and minimum_gap; not_helped, the number of those that have been
+        trained at all alphas and have none; and the worst difference of these, worst_points of
+        accuracies and worst_percent of errors.
     """
     rows = []
     for half in (*HALVES, "all"):
         some = found if half == "all" else found[found["half"] == half]
         helped = some["gap"].notna()
-        other = some[~helped & some["difference"].notna()]
+        other = some[~helped & some["difference"].notna() & (some["alphas"] >= _GRID)]
         worst = other.groupby("task")["difference"].min()
         rows.append(
             {
@@ -321,8 +323,8 @@ def words(found):
     lines = [
         {
             "problem": row["problem"],
-            "half": row["half"],
-            "unregularised": _number(row, "unregularised"),
+            "half": _half(row),
+            "plain": _number(row, "unregularised"),
             "MGS": _number(row, "mgs", "mgs_alpha"),
             "best fixed": _number(row, "best_fixed", "best_alpha"),
             "dropout": _number(row, "dropout"),
@@ -333,18 +335,21 @@ def words(found):
         for row in found.to_dict("records")
     ]
     for row in summary(found).to_dict("records"):
-        texts = {}
-        if row["helped"]:
-            gaps = f"{row['helped']} gap{'s' * (row['helped'] > 1)}"
-            texts[f"mean of {gaps}"] = f"{row['mean_gap']:.2f}"
-            texts[f"lowest of {gaps}"] = f"{row['minimum_gap']:.2f}"
-        if row["not_helped"]:
-            others = f"{row['not_helped']} other{'s' * (row['not_helped'] > 1)}"
-            texts[f"worst of {others}"] = _worst(row)
+        texts = {
+            f"gaps: mean of {row['helped']}": f"{row['mean_gap']:.2f}",
+            "gaps: lowest": f"{row['minimum_gap']:.2f}",
+            f"others: worst of {row['not_helped']}": f"{row['worst_points']:+.1f} pt",
+            "others: worst error": f"{row['worst_percent']:+.1f} %",
+        }
         for problem, text in texts.items():
-            line = dict.fromkeys(lines[0], "")
-            lines.append({**line, "problem": problem, "half": row["half"], "gap": text})
+            if "nan" not in text:
+                line = dict.fromkeys(lines[0], "")
+                lines.append({**line, "problem": problem, "half": _half(row), "gap": text})
     return lines
+
+
+def _half(row):
+    return row["half"].replace("development", "develop.")
 
 
 def _number(row, name, alpha=None):
@@ -353,7 +358,7 @@ def _number(row, name, alpha=None):
         return ""
     digits = ".1f" if row["task"] == "classification" or row[name] >= 10 else ".3f"
     known = alpha and not pd.isna(row[alpha])
-    return f"{row[name]:{digits}}" + (f" ({row[alpha]:.2g})" if known else "")
+    return f"{row[name]:{digits}}" + (f" ({row[alpha]:.1e})" if known else "").replace("e-0", "e-")
 
 
 def _gap(row):
@@ -361,12 +366,7 @@ def _gap(row):
         return f"{row['gap']:.2f}"
     if pd.isna(row["difference"]):
         return ""
-    return f"{row['difference']:+.1f}" + (" %" if row["task"] == "regression" else " points")
-
-
-def _worst(row):
-    units = {"worst_points": "points", "worst_percent": "%"}
-    return ", ".join(f"{row[k]:+.1f} {unit}" for k, unit in units.items() if not pd.isna(row[k]))
+    return f"{row['difference']:+.1f}" + (" %" if row["task"] == "regression" else " pt")
 
 
 def files(records):

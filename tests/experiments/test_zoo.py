@@ -43,6 +43,13 @@ def record(method, final, strength=None, seed=0, alpha=None, **changed):
     return settings, curves if alpha is None else curves.assign(mgs_alpha=[0.0] * 5 + [alpha])
 
 
+def grid(*scores, **changed):
+    """Runs at seven alphas from 1e-5 on, these and then bad scores."""
+    worst = 99.0 if changed.get("task") == "regression" else 1.0
+    scores = (*scores, *[worst] * 7)[:7]
+    return [record("mgs", s, 1e-5 * 10**i, **changed) for i, s in enumerate(scores)]
+
+
 def test_there_are_problems_of_every_kind_on_both_sides():
     assert len(zoo.PROBLEMS) >= 30
     for half in zoo.HALVES:
@@ -187,6 +194,7 @@ def test_the_gap_is_the_share_of_the_way_to_the_best_fixed_alpha():
             record("mgs", 92.0, 1e-5, seed=1),  # 81: the best, though 88 has been seen
             record("mgs", 88.0, 1e-4),
             record("mgs", 70.0, 1e-4, seed=1),  # 79
+            *grid(5.0)[2:],
             record("dropout", 65.0, 0.5),
             record("early_stopping", 66.0, 10),
         ]
@@ -194,11 +202,12 @@ def test_the_gap_is_the_share_of_the_way_to_the_best_fixed_alpha():
     (row,) = found.to_dict("records")
     assert (row["unregularised"], row["mgs"], row["best_fixed"]) == (61, 76, 81)
     assert row["best_alpha"] == 1e-5 and row["mgs_alpha"] == pytest.approx(3e-5)
-    assert row["difference"] == 15 and row["gap"] == 15 / 20 and row["runs"] == 2
+    assert row["difference"] == 15 and row["gap"] == 15 / 20
+    assert row["alphas"] == 7 and row["runs"] == 2
     assert (row["dropout"], row["early_stopping"]) == (65, 66)
     assert math.isnan(row["generalised_cross_entropy"])
     line = zoo.words(found)[0]
-    assert line["MGS"] == "76.0 (3e-05)" and line["best fixed"] == "81.0 (1e-05)"
+    assert line["MGS"] == "76.0 (3.0e-5)" and line["best fixed"] == "81.0 (1.0e-5)"
     assert line["gap"] == "0.75" and line["GCE"] == ""
 
 
@@ -217,12 +226,19 @@ def test_where_nothing_helps_or_labels_are_clean_there_is_a_difference_alone(
     changed, scores, difference, gap
 ):
     none, auto, best = scores
-    worse = 99.0 if changed.get("task") == "regression" else 1.0
-    runs = [record("unregularised", none), record("mgs", auto, "auto")]
-    runs += [record("mgs", best, 1e-5), record("mgs", worse, 1e-4)]
-    (row,) = zoo.table([({**s, **changed}, c) for s, c in runs]).to_dict("records")
+    runs = [record("unregularised", none, **changed), record("mgs", auto, "auto", **changed)]
+    (row,) = zoo.table([*runs, *grid(best, **changed)]).to_dict("records")
     assert row["best_alpha"] == 1e-5 and row["difference"] == pytest.approx(difference)
     assert math.isnan(row["gap"]) if gap is None else row["gap"] == pytest.approx(gap)
+
+
+def test_there_is_no_gap_before_all_alphas_have_been_trained():
+    runs = [record("unregularised", 60.0), record("mgs", 63.0, "auto"), *grid(64.0)]
+    for part, helped, other in ((runs, 1, 0), (runs[:-1], 0, 0)):
+        found = zoo.table(part)
+        assert found["alphas"][0] == len(part) - 2 and found["difference"][0] == 3
+        assert found["gap"].notna().sum() == helped
+        assert zoo.summary(found)[["helped", "not_helped"]].iloc[0].to_list() == [helped, other]
 
 
 def test_the_summary_is_of_each_half_and_of_all():
@@ -235,8 +251,8 @@ def test_the_summary_is_of_each_half_and_of_all():
         ("held-out", "regression", -3.0, math.nan),
         ("held-out", "classification", math.nan, math.nan),  # not trained yet
     ]
-    found = zoo.summary(pd.DataFrame(rows, columns=["half", "task", "difference", "gap"]))
-    found = found.set_index("half")
+    problems = pd.DataFrame(rows, columns=["half", "task", "difference", "gap"]).assign(alphas=7)
+    found = zoo.summary(problems).set_index("half")
     assert found["helped"].to_list() == [2, 1, 3] and found["not_helped"].to_list() == [1, 2, 3]
     np.testing.assert_allclose(found["mean_gap"], [0.7, 1.0, 0.8])
     np.testing.assert_allclose(found["minimum_gap"], [0.5, 1.0, 0.5])
@@ -245,22 +261,30 @@ def test_the_summary_is_of_each_half_and_of_all():
 
 
 def test_people_read_the_summary_below_the_problems():
+    clean = {"problem": "q", "label_noise": 0.0, "half": "held-out"}
     lines = zoo.words(
         zoo.table(
             [
                 record("unregularised", 60.0),
                 record("mgs", 63.0, "auto"),
-                record("mgs", 64.0, 1e-5),
-                record("unregularised", 90.0, problem="q", label_noise=0.0, half="held-out"),
-                record("mgs", 89.5, "auto", problem="q", label_noise=0.0, half="held-out"),
+                *grid(64.0),
+                record("unregularised", 90.0, **clean),
+                record("mgs", 89.5, "auto", **clean),
+                *grid(91.0, **clean),
             ]
         )
     )
     texts = {(line["problem"], line["half"]): line["gap"] for line in lines}
-    assert texts["p", "development"] == "0.75" and texts["q", "held-out"] == "-0.5 points"
-    assert texts["mean of 1 gap", "development"] == texts["mean of 1 gap", "all"] == "0.75"
-    assert texts["worst of 1 other", "held-out"] == "-0.5 points"
-    assert ("mean of 0 gaps", "held-out") not in texts
+    assert texts == {
+        ("p", "develop."): "0.75",
+        ("q", "held-out"): "-0.5 pt",
+        ("gaps: mean of 1", "develop."): "0.75",
+        ("gaps: lowest", "develop."): "0.75",
+        ("others: worst of 1", "held-out"): "-0.5 pt",
+        ("gaps: mean of 1", "all"): "0.75",
+        ("gaps: lowest", "all"): "0.75",
+        ("others: worst of 1", "all"): "-0.5 pt",
+    }
 
 
 def test_the_picture_has_the_gain_of_each_method_by_problem():
