@@ -356,7 +356,7 @@ def _number(row, name, alpha=None):
     """A score, and the alpha that it was reached with."""
     if pd.isna(row[name]):
         return ""
-    digits = ".1f" if row["task"] == "classification" or row[name] >= 10 else ".3f"
+    digits = ".1f" if row["task"] == "classification" or row[name] >= 10 else ".3g"
     known = alpha and not pd.isna(row[alpha])
     return f"{row[name]:{digits}}" + (f" ({row[alpha]:.1e})" if known else "").replace("e-0", "e-")
 
