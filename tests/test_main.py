@@ -4,10 +4,13 @@ import subprocess
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from keras_mgs.__main__ import main
+from keras_mgs.experiments import folders
 from keras_mgs.experiments.reproduce import EXPERIMENTS, settings
+from keras_mgs.experiments.store import Store
 
 
 def refuses(arguments, words, folder, capsys):
@@ -173,6 +176,44 @@ def test_every_experiment_has_an_option_for_each_setting(capsys):
         printed = capsys.readouterr().out
         for setting in (*settings(name), "preset", "jobs", "threads", "cluster", "out"):
             assert f"--{setting.replace('_', '-')} " in printed
+
+
+@pytest.mark.parametrize(
+    "name", ["run[/x]y", "run[note]", "run:smile:", "run\x1b[2J\x07", "a\u202eb"]
+)
+def test_paths_are_printed_as_they_are(name, tmp_path, capsys):
+    """rich's markup and emoji, and a terminal's escape sequences, are none of ours."""
+    folder = tmp_path / name
+    Store(folder, "mnist").create()
+    (folder / "runs" / "cut.json").write_text("{")
+    assert main(["report", str(folder)]) == 0
+    printed = capsys.readouterr().out
+    assert printed.count(folders.printable(folder)) == 2  # the damaged record, and what is written
+    assert printed.replace("\n", "").isprintable()
+    assert main(["report", f"{folder}\x1b[2J"]) == 2
+    assert capsys.readouterr().err.replace("\n", "").isprintable()
+
+
+def test_words_of_records_are_printed_as_they_are(tmp_path, capsys):
+    store = Store(tmp_path / "out", "tune")
+    store.create()
+    settings = {"corruption": None, "network": "fcn", "method": "dropout", "strength": 0.3}
+    settings |= {"training_size": 250, "label_noise": 0.5, "epochs": 1, "batch_size": 32}
+    settings |= {"learning_rate": 0.1, "points": 100, "by": "validation", "seed": 0}
+    curves = pd.DataFrame({"epoch": [1], "test": [50.0], "test_loss": [1.0]})
+    for data in ("[/x]", "[note]", ":smile:", "\x1b[2J", "\ud800"):
+        store.write({"data": data, **settings}, curves)
+    assert main(["report", str(store.folder)]) == 0
+    printed = capsys.readouterr().out
+    for text in ("[/x]", "[note]", ":smile:", "\\x1b[2J", "\\ud800"):
+        assert f" {text} " in printed
+    assert printed.replace("\n", "").isprintable()
+
+
+@pytest.mark.parametrize("option", ["--epochs", "--runs", "--batch-size", "--jobs", "--seed"])
+def test_a_number_beyond_all_counting_is_one_sentence(option, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    refuses(["compare", option, "9" * 400], [option.strip("-"), "Received"], tmp_path, capsys)
 
 
 def test_report_of_no_experiment_is_one_sentence(tmp_path, capsys):
