@@ -298,8 +298,6 @@ def _compare(options):
         checks.count(f"--{name.replace('_', '-')}", getattr(options, name))
     out = options.out or _new_folder("compare")
 
-    if options.jobs > 1:  # or the processes fight for the cores
-        os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
     console = _console()
     with _progress("trainings", options.runs * len(methods), console) as report:
         result = job.compare(

@@ -1,5 +1,6 @@
 """The command line, in a process of its own where the exit status matters."""
 
+import os
 import subprocess
 import sys
 
@@ -176,6 +177,28 @@ def test_every_experiment_has_an_option_for_each_setting(capsys):
         printed = capsys.readouterr().out
         for setting in (*settings(name), "preset", "jobs", "threads", "cluster", "out"):
             assert f"--{setting.replace('_', '-')} " in printed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["compare", "reproduce mnist"])
+def test_the_numbers_do_not_depend_on_the_jobs(command, tmp_path):
+    """Bit for bit, tr K and log det K too, in processes that may have all threads."""
+    small = "--data digits --epochs 3 --runs 1 --methods unregularised mgs"
+    small += " --networks lenet5 --training-sizes 200" if "mnist" in command else ""
+    env = {key: value for key, value in os.environ.items() if "THREADS" not in key}
+    found = {}
+    for jobs in ("1", "2"):
+        out = tmp_path / jobs
+        words = [*command.split(), *small.split(), "--jobs", jobs, "--out", str(out)]
+        subprocess.run([sys.executable, "-m", "keras_mgs", *words], env=env, check=True)
+        if command == "compare":
+            curves = [pd.read_csv(out / "curves.csv", float_precision="round_trip")]
+        else:
+            curves = [curves for _, curves in Store(out).records() if len(curves)]
+        found[jobs] = [frame.drop(columns="seconds") for frame in curves]
+    assert found["1"]
+    for a, b in zip(found["1"], found["2"], strict=True):
+        pd.testing.assert_frame_equal(a, b, check_exact=True)
 
 
 @pytest.mark.parametrize(
