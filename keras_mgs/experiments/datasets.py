@@ -361,7 +361,7 @@ def read_npz(
             for required, optional in layouts:
                 if set(required) <= set(found):
                     names = [*required, *(key for key in optional if key in found)]
-                    _check_size(file.zip, names)
+                    check_size(file.zip, [f"{name}{end}" for name in names for end in ("", ".npy")])
                     return {key: _plain(file[key]) for key in names}
     except Exception as error:  # what `zipfile`, `zlib` and NumPy raise of others' bytes has no end
         raise ValueError(
@@ -387,13 +387,13 @@ def _plain(array: Any) -> np.ndarray:
     return array
 
 
-def _check_size(archive: zipfile.ZipFile, names: Sequence[str]) -> None:
-    """That arrays fit into memory three times, as the work on them takes, before any is unpacked.
+def check_size(archive: zipfile.ZipFile, names: Sequence[str] | None = None) -> None:
+    """That members, or all, fit into memory three times, as work takes, before one is unpacked.
 
     No more is ever unpacked of a member than the archive says; a shape that claims more fails.
     """
-    sizes = {info.filename.removesuffix(".npy"): info.file_size for info in archive.infolist()}
-    size, free = sum(sizes[name] for name in names), folders.free_memory()
+    members = [info for info in archive.infolist() if names is None or info.filename in names]
+    size, free = sum(info.file_size for info in members), folders.free_memory()
     if 3 * size > free:
         raise ValueError(
             f"it unpacks to {size / 2**30:.3g} GiB, and {free / 2**30:.3g} GiB of memory are free"
