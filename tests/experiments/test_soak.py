@@ -1,5 +1,6 @@
 """A small grid that is killed again and again ends as one that is left alone."""
 
+import contextlib
 import json
 import os
 import random
@@ -49,10 +50,11 @@ def test_a_grid_killed_fifteen_times_ends_as_one_left_alone(tmp_path):
         while process.poll() is None and len(records(out)) < enough:
             time.sleep(0.02)
         time.sleep(draw.uniform(0, 0.5))
-        if process.poll() is None:
-            kill = draw.choice((os.kill, os.killpg))  # the command alone, or its workers too
-            kill(process.pid, draw.choice(SIGNALS))
-        process.wait()
+        kill, signum = draw.choice((os.kill, os.killpg)), draw.choice(SIGNALS)
+        while process.poll() is None:  # Python loses an interrupt in a callback of a weak reference
+            with contextlib.suppress(subprocess.TimeoutExpired, ProcessLookupError):
+                kill(process.pid, signum)  # the command alone, or its workers too
+                process.wait(timeout=20)
         counts.append(len(records(out)))
     assert sum(0 < count < every for count in set(counts)) > 5, "too few kills in the middle"
     last = start(out, jobs=2)
