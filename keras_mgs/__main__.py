@@ -17,10 +17,17 @@ def main(arguments=None):
     try:
         options = _parser(arguments).parse_args(arguments)
         options.command(options)
-    except (ValueError, OSError, ImportError) as error:
-        print(f"keras-mgs: error: {error}", file=sys.stderr)
+    except (ValueError, TypeError, OSError, ImportError, MemoryError) as error:
+        print(f"keras-mgs: error: {_printable(str(error)) or 'out of memory'}", file=sys.stderr)
         return 2
     return 0
+
+
+def _printable(text):
+    """A text without what moves a terminal's cursor: names of files and records may have it."""
+    return "".join(
+        c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text
+    )
 
 
 def _parser(arguments):
@@ -272,27 +279,33 @@ def _console():
     with _experiments():
         from rich.console import Console
 
-    console = Console()
+    # What is printed are names of other people's files, too: no markup, no emoji.
+    console = Console(markup=False, emoji=False)
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = _WIDTH
     return console
 
 
 @contextlib.contextmanager
-def _progress(name, total):
+def _progress(name, total, console):
     """A bar; yields what prints a line above it and moves it on."""
     from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 
     columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())
     # The time left is estimated by all that has been done: a training may take hours.
-    with Progress(*columns, speed_estimate_period=1e9) as progress:
+    with Progress(*columns, speed_estimate_period=1e9, console=console) as progress:
         task = progress.add_task(name, total=total)
 
         def report(line, amount=1):
-            progress.console.print(line)
+            _say(console, line)
             progress.advance(task, amount)
 
         yield report
+
+
+def _say(console, text):
+    """Print a line, which only the terminal breaks."""
+    console.print(_printable(text), soft_wrap=True)
 
 
 def _new_folder(command):
@@ -316,10 +329,8 @@ def _compare(options):
         checks.count(f"--{name.replace('_', '-')}", getattr(options, name))
     out = options.out or _new_folder("compare")
 
-    if options.jobs > 1:  # or the processes fight for the cores
-        os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
     console = _console()
-    with _progress("trainings", options.runs * len(methods)) as report:
+    with _progress("trainings", options.runs * len(methods), console) as report:
         result = job.compare(
             options.data,
             out=out,
@@ -350,7 +361,7 @@ def _compare(options):
             f"× {row['relative_seconds']:.2f}" if "relative_seconds" in row else "",
         )
     console.print(table)
-    console.print(f"Written to {out}: table.csv, curves.csv, compare.png")
+    _say(console, f"Written to {out}: table.csv, curves.csv, compare.png")
 
 
 def _score(options):
@@ -376,7 +387,7 @@ def _score(options):
         table.add_row(*map(str, row.values()))
     console = _console()
     console.print(table)
-    console.print(f"Written to {out}: scores.csv, suspects.png")
+    _say(console, f"Written to {out}: scores.csv, suspects.png")
 
 
 def _benchmark(options):
@@ -408,7 +419,7 @@ def _benchmark(options):
     out = options.out or _new_folder("benchmark")
 
     cases = job.growing(**limits) if options.scaling else job.cases(**chosen, **limits)
-    with _progress("cases", len(cases)) as report:
+    with _progress("cases", len(cases), console) as report:
         rows = job.benchmark(
             cases, out=out, report=lambda row: report("  ".join(job.words(row).values()))
         )
@@ -418,32 +429,31 @@ def _benchmark(options):
     for heading in headings:
         table.add_column(heading, no_wrap=heading in ("network", "what"))
     for line in lines:
-        table.add_row(*(line[heading] for heading in headings))
+        table.add_row(*(_printable(line[heading]) for heading in headings))
     console.print(table)
-    console.print(f"Written to {out}: benchmark.csv")
+    _say(console, f"Written to {out}: benchmark.csv")
 
 
 def _reproduce(name, options):
     with _experiments():
         from keras_mgs.experiments import reproduce as job
         from keras_mgs.experiments.grid import missing
-        from keras_mgs.experiments.store import Store
     from keras_mgs import checks
 
     for count in ("jobs", "threads"):
         checks.count(f"--{count}", getattr(options, count))
     given = {key: getattr(options, key) for key in job.settings(name) if hasattr(options, key)}
-    store = Store(options.out, name)
+    store = job.store(options.out, name)
     runs = job.plan(name, options.preset, **given)
     console = _console()
-    waiting = missing(store, runs, console.print)
+    waiting = missing(store, runs, functools.partial(_say, console))
     console.print(f"{len(runs) - len(waiting)} of {len(runs)} runs are there.")
     size = sum(map(job.size, waiting))
 
     def report(run, curves):
         progress(job.line(run, curves), len(waiting) * job.size(run) / size)
 
-    with _progress("runs", len(waiting)) as progress:
+    with _progress("runs", len(waiting), console) as progress:
         job.reproduce(
             store,
             waiting,
@@ -466,14 +476,14 @@ def _print_report(folder, console):
 
         from keras_mgs.experiments import reproduce as job
 
-    title, lines, files = job.report(folder, console.print)
+    title, lines, files = job.report(folder, functools.partial(_say, console))
     table = Table(title=title)
     for heading in lines[0] if lines else ():
         table.add_column(heading)
     for line in lines:
-        table.add_row(*line.values())
+        table.add_row(*map(_printable, line.values()))
     console.print(table)
-    console.print(f"Written to {folder}: {', '.join(files)}")
+    _say(console, f"Written to {folder}: {', '.join(files)}")
 
 
 if __name__ == "__main__":

@@ -51,7 +51,7 @@ class MGSMetrics(keras.callbacks.Callback):
 
     def __init__(self, x, metrics=METRICS, every=1, batch_size=32, training=False):
         super().__init__()
-        metrics = (metrics,) if isinstance(metrics, str) else tuple(metrics)
+        metrics = (metrics,) if isinstance(metrics, str | None) else tuple(metrics)
         if not metrics:
             raise ValueError("Expected `metrics` to name at least one metric. Received: none.")
         self.metrics = tuple(checks.choice("metrics", m, METRICS) for m in metrics)

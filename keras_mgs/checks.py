@@ -43,8 +43,12 @@ def number(name, value):
     """A finite real number; True and False are not."""
     if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Real):
         raise TypeError(f"Expected `{name}` to be a number. Received: {name}={value!r}.")
-    if not math.isfinite(value):
-        raise ValueError(f"Expected `{name}` to be finite. Received: {name}={value!r}.")
+    try:
+        finite = math.isfinite(value)
+    except OverflowError:  # an integer that no float holds
+        finite = False
+    if not finite:
+        raise ValueError(f"Expected `{name}` to be finite. Received: {name}={_short(value)}.")
     return float(value)
 
 
@@ -55,13 +59,26 @@ def positive(name, value):
     return float(value)
 
 
-def count(name, value, least=1):
-    """A whole number from 1 (or `least`) on."""
+def count(name, value, least=1, most=2**31 - 1):
+    """A whole number from 1 (or `least`) on, up to what TensorFlow and NumPy count with."""
     if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Integral):
         raise TypeError(f"Expected `{name}` to be an integer. Received: {name}={value!r}.")
     if value < least:
-        raise ValueError(f"Expected `{name}` to be at least {least}. Received: {name}={value!r}.")
+        raise ValueError(
+            f"Expected `{name}` to be at least {least}. Received: {name}={_short(value)}."
+        )
+    if value > most:
+        raise ValueError(
+            f"Expected `{name}` to be at most {most}. Received: {name}={_short(value)}."
+        )
     return int(value)
+
+
+def _short(value):
+    """A number in a sentence: the largest have no digits to be printed."""
+    if isinstance(value, numbers.Integral) and abs(int(value)) > 2**99:
+        return f"an integer of {int(value).bit_length()} bits"
+    return repr(value)
 
 
 def step(value):

@@ -133,7 +133,7 @@ def kernel(k, y=None, ax=None):
     size = len(k)
     edges, label = None, "row of K (number)"
     if y is not None:
-        y = np.asarray(y)
+        y = _array("y", y)
         y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
         if y.ndim != 1 or not len(y) or size % len(y):
             raise ValueError(
@@ -141,7 +141,13 @@ def kernel(k, y=None, ax=None):
                 f"(n*q, n*q). Received: `y` of shape {y.shape} and `k` of shape {k.shape}."
             )
         q = size // len(y)
-        order = np.argsort(y, kind="stable")
+        try:
+            order = np.argsort(y, kind="stable")
+        except TypeError as error:
+            raise TypeError(
+                "Expected `y` to be class labels of one kind, numbers or words. "
+                f"Received: {y[:5].tolist()}."
+            ) from error
         rows = (order[:, None] * q + np.arange(q)).ravel()
         k = k[np.ix_(rows, rows)]
         classes, counts = np.unique(y, return_counts=True)
@@ -191,7 +197,7 @@ def spectrum(values_or_k, ax=None):
     Reference: Szolnoky et al., NeurIPS 2022, section 3.3; the gaps of figure 3 are such cases.
     """
     _require_matplotlib()
-    values = np.asarray(values_or_k, dtype="float64")
+    values = _reals("values_or_k", values_or_k)
     if values.ndim != 1:
         values = np.linalg.eigvalsh(_square("values_or_k", values, finite=True))
     values = -np.sort(-values)  # NaN come last
@@ -258,7 +264,7 @@ def decision_boundary(model, x, y, ax=None):
     """
     _require_matplotlib()
     checks.model(model)
-    x = np.asarray(x)
+    x = _array("x", x)
     if x.ndim != 2 or x.shape[1] != 2:
         raise ValueError(
             f"Expected `x` to have two inputs per sample, (n, 2). Received: shape {x.shape}."
@@ -314,6 +320,8 @@ def compare(histories, key="mgs_trace", ax=None):
             "Expected `histories` to be a dict of trainings by their names. "
             f"Received: {type(histories).__name__}."
         )
+    if not isinstance(key, str):
+        raise TypeError(f"Expected `key` to be a string. Received: key={key!r}.")
     if not len(histories):
         raise ValueError("Expected `histories` to hold at least one training. Received: none.")
     curves = {}
@@ -380,16 +388,30 @@ def _stack(axis, count):
     return panels
 
 
-def _columns(name, history):
-    """Epochs, and all that was measured in them, of whatever holds a training."""
+def _table(name, history):
+    """What was measured, by name, of whatever holds a training."""
+    if isinstance(history, keras.callbacks.History) and not hasattr(history, "epoch"):
+        raise ValueError(
+            f"Expected `{name}` to be of a training. Received: a History that no `fit` has filled. "
+            "Give what `fit` returns."
+        )
     table = history.history if isinstance(history, keras.callbacks.History) else history
     if not hasattr(table, "items"):
         raise TypeError(
             f"Expected `{name}` to be a keras History, its dict, or a pandas DataFrame with the "
             f"same columns. Received: {history!r} of type {type(history).__name__}."
         )
-    columns = {str(key): values for key, values in table.items()}
-    columns = {key: v for key, values in columns.items() if (v := _numbers(values)) is not None}
+    return {str(key): values for key, values in table.items()}
+
+
+def _columns(name, history, keys=None):
+    """Epochs, and what was measured in them: all of it, or `keys` alone."""
+    columns = {
+        key: numbers
+        for key, values in _table(name, history).items()
+        if (keys is None or key in (*keys, "epoch"))
+        and (numbers := _numbers(f"{name}[{key!r}]", values)) is not None
+    }
     lengths = {key: len(values) for key, values in columns.items()}
     if len(set(lengths.values())) > 1:
         raise ValueError(
@@ -402,20 +424,43 @@ def _columns(name, history):
     return epochs, columns
 
 
-def _numbers(values):
-    """A column as floats; None if it is one of words."""
+def _numbers(name, values):
+    """A column as floats; None if it is one of words, or has several numbers per epoch."""
+    array = _array(name, values)
+    words = array.dtype.kind in "SUMm" or any(isinstance(v, str) for v in array.ravel()[:1])
+    return None if words or array.ndim != 1 else _reals(name, array)
+
+
+def _array(name, values):
     try:
-        values = np.asarray(values, dtype="float64")
-    except (TypeError, ValueError):
-        return None
-    return values if values.ndim == 1 else None
+        return np.asarray(values)
+    except ValueError as error:
+        raise ValueError(
+            f"Expected `{name}` to be an array, or lists of one length. Received: lists of several."
+        ) from error
+
+
+def _reals(name, values):
+    """Real numbers, as float64; None is NaN."""
+    array = _array(name, values)
+    if array.dtype.kind in "SUMmc":
+        raise TypeError(f"Expected `{name}` to be real numbers. Received: dtype {array.dtype}.")
+    try:
+        return array.astype("float64")
+    except OverflowError as error:
+        raise ValueError(
+            f"Expected `{name}` to be numbers that float64 holds. Received: larger ones."
+        ) from error
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"Expected `{name}` to be real numbers. Received: others.") from error
 
 
 def _curve(name, history, key):
-    epochs, columns = _columns(name, history)
+    epochs, columns = _columns(name, history, (key,))
     if key not in columns:
         raise ValueError(
-            f"Expected `{name}` to have `key`. Received: key={key!r}, and {list(columns)} there."
+            f"Expected `{name}` to have `key`, a number per epoch. "
+            f"Received: key={key!r}, and {list(_table(name, history))} there."
         )
     return epochs, columns[key]
 
@@ -463,7 +508,7 @@ def _label(quantity):
 
 def _classes(y, n, q):
     """All class labels, and the index among them of each of `y`."""
-    y = np.asarray(y)
+    y = _array("y", y)
     y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y
     signs = q == 1 and y.dtype.kind in "if" and bool((y < 0).any())
     labels = np.array([-1, 1]) if signs else np.arange(max(q, 2))
@@ -500,7 +545,7 @@ def _draw_line(axis, x, y, i, label):
         marker="o" if alone else None,
         markersize=4,
         markevery=alone or None,
-        label=label,
+        label=f" {label}" if label.startswith("_") else label,  # or no legend would have it
     )
     return line
 
@@ -540,7 +585,7 @@ def _draw_boundary(axis, f, first, second, x, index, names, size=26):
 
 
 def _square(name, matrix, finite=False):
-    matrix = np.asarray(matrix)
+    matrix = _reals(name, matrix)
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or not matrix.size:
         raise ValueError(
             f"Expected `{name}` to be a square matrix, (n*q, n*q). Received: shape {matrix.shape}."

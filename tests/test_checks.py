@@ -1,5 +1,7 @@
 """Bad input: one sentence that names the argument, what was expected and what was received."""
 
+import math
+
 import keras
 import numpy as np
 import pytest
@@ -8,7 +10,14 @@ from keras import layers
 from problems import Subclassed, sequential
 
 import keras_mgs
-from keras_mgs import LogDetPenalty, LossGradientPenalty, MGSMetrics, MGSModel, TracePenalty
+from keras_mgs import (
+    LogDetPenalty,
+    LossGradientPenalty,
+    MGSMetrics,
+    MGSModel,
+    TracePenalty,
+    checks,
+)
 
 NAN, INF = float("nan"), float("inf")
 X, Y = np.ones((4, 3), "float32"), np.ones((4, 2), "float32")
@@ -346,3 +355,16 @@ def test_data_that_keras_takes_is_taken():
     fit(
         X, np.array([0, 1, 0, 1]), loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     )
+
+
+@pytest.mark.parametrize("value", [2**31, 10**400, 10**5000], ids=["2**31", "10**400", "10**5000"])
+def test_no_count_is_beyond_what_tensorflow_counts_with(value):
+    assert checks.count("n", 2**31 - 1) == 2**31 - 1
+    with pytest.raises(ValueError, match="Expected `n` to be at most 2147483647. Received: n="):
+        checks.count("n", value)
+
+
+@pytest.mark.parametrize("value", [10**400, -(10**5000), math.inf, math.nan], ids=list("abcd"))
+def test_no_number_is_beyond_what_a_float_holds(value):
+    with pytest.raises(ValueError, match="Expected `n` to be finite. Received: n="):
+        checks.number("n", value)

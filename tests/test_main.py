@@ -1,13 +1,17 @@
 """The command line, in a process of its own where the exit status matters."""
 
+import os
 import subprocess
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from keras_mgs.__main__ import main
+from keras_mgs.experiments import folders
 from keras_mgs.experiments.reproduce import EXPERIMENTS, settings
+from keras_mgs.experiments.store import Store
 
 
 def refuses(arguments, words, folder, capsys):
@@ -173,6 +177,66 @@ def test_every_experiment_has_an_option_for_each_setting(capsys):
         printed = capsys.readouterr().out
         for setting in (*settings(name), "preset", "jobs", "threads", "cluster", "out"):
             assert f"--{setting.replace('_', '-')} " in printed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["compare", "reproduce mnist"])
+def test_the_numbers_do_not_depend_on_the_jobs(command, tmp_path):
+    """Bit for bit, tr K and log det K too, in processes that may have all threads."""
+    small = "--data digits --epochs 3 --runs 1 --methods unregularised mgs"
+    small += " --networks lenet5 --training-sizes 200" if "mnist" in command else ""
+    env = {key: value for key, value in os.environ.items() if "THREADS" not in key}
+    found = {}
+    for jobs in ("1", "2"):
+        out = tmp_path / jobs
+        words = [*command.split(), *small.split(), "--jobs", jobs, "--out", str(out)]
+        subprocess.run([sys.executable, "-m", "keras_mgs", *words], env=env, check=True)
+        if command == "compare":
+            curves = [pd.read_csv(out / "curves.csv", float_precision="round_trip")]
+        else:
+            curves = [curves for _, curves in Store(out).records() if len(curves)]
+        found[jobs] = [frame.drop(columns="seconds") for frame in curves]
+    assert found["1"]
+    for a, b in zip(found["1"], found["2"], strict=True):
+        pd.testing.assert_frame_equal(a, b, check_exact=True)
+
+
+@pytest.mark.parametrize(
+    "name", ["run[/x]y", "run[note]", "run:smile:", "run\x1b[2J\x07", "a\u202eb"]
+)
+def test_paths_are_printed_as_they_are(name, tmp_path, capsys):
+    """rich's markup and emoji, and a terminal's escape sequences, are none of ours."""
+    folder = tmp_path / name
+    Store(folder, "mnist").create()
+    (folder / "runs" / "cut.json").write_text("{")
+    assert main(["report", str(folder)]) == 0
+    printed = capsys.readouterr().out
+    assert printed.count(folders.printable(folder)) == 2  # the damaged record, and what is written
+    assert printed.replace("\n", "").isprintable()
+    assert main(["report", f"{folder}\x1b[2J"]) == 2
+    assert capsys.readouterr().err.replace("\n", "").isprintable()
+
+
+def test_words_of_records_are_printed_as_they_are(tmp_path, capsys):
+    store = Store(tmp_path / "out", "tune")
+    store.create()
+    settings = {"corruption": None, "network": "fcn", "method": "dropout", "strength": 0.3}
+    settings |= {"training_size": 250, "label_noise": 0.5, "epochs": 1, "batch_size": 32}
+    settings |= {"learning_rate": 0.1, "points": 100, "by": "validation", "seed": 0}
+    curves = pd.DataFrame({"epoch": [1], "test": [50.0], "test_loss": [1.0]})
+    for data in ("[/x]", "[note]", ":smile:", "\x1b[2J", "\ud800"):
+        store.write({"data": data, **settings}, curves)
+    assert main(["report", str(store.folder)]) == 0
+    printed = capsys.readouterr().out
+    for text in ("[/x]", "[note]", ":smile:", "\\x1b[2J", "\\ud800"):
+        assert f" {text} " in printed
+    assert printed.replace("\n", "").isprintable()
+
+
+@pytest.mark.parametrize("option", ["--epochs", "--runs", "--batch-size", "--jobs", "--seed"])
+def test_a_number_beyond_all_counting_is_one_sentence(option, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    refuses(["compare", option, "9" * 400], [option.strip("-"), "Received"], tmp_path, capsys)
 
 
 def test_report_of_no_experiment_is_one_sentence(tmp_path, capsys):

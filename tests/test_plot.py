@@ -208,6 +208,13 @@ def test_a_line_without_gaps_has_no_dots(axis):
         ({}, "a score, a loss.*Received: nothing"),
         ({"epoch": [0, 1], "mgs_alpha": [1, 1]}, "Received: \\['epoch', 'mgs_alpha'\\]"),
         ({"loss": [1.0, 2.0], "accuracy": [0.1]}, "per epoch. Received: {'loss': 2, 'acc"),
+        (keras.callbacks.History(), "a History that no `fit` has filled. Give what `fit` returns"),
+        ({"loss": [1.0, 10**400]}, "history\\['loss'\\]` to be numbers that float64 holds"),
+        ({"loss": [[1.0], [2.0, 3.0]]}, "history\\['loss'\\]`.* one length. Received"),
+        ({"loss": [1.0, 2.0j]}, "history\\['loss'\\]` to be real numbers. Received: dtype complex"),
+        ({"loss": [1.0, {}]}, "history\\['loss'\\]` to be real numbers. Received: others"),
+        ({"loss": None}, "a score, a loss.*Received: nothing"),
+        (None, "keras History.*Received: None"),
     ],
 )
 def test_history_refuses_what_it_cannot_draw(history, words):
@@ -257,6 +264,9 @@ def test_kernel_gets_lighter_as_k_grows(axis):
     [
         (np.zeros((2, 3)), None, "square.*Received: shape \\(2, 3\\)"),
         (np.zeros(4), None, "square.*Received: shape \\(4,\\)"),
+        ([[1.0], [2.0, 3.0]], None, "`k` to be an array, or lists of one length"),
+        (K, [[0], [1, 2]], "`y` to be an array, or lists of one length"),
+        ([[10**400]], None, "`k` to be numbers that float64 holds"),
         (K, [0, 1, 2], "one class label.*Received: `y` of shape \\(3,\\) and `k` of shape"),
         (K, [[0, 1], [1, 0]], "Received: `y` of shape \\(2, 2\\)"),
     ],
@@ -310,11 +320,44 @@ def test_spectrum_leaves_missing_eigenvalues_out_of_the_count(axis):
         ([], "Received: an array of shape \\(0,\\)"),
         (np.zeros((2, 3)), "square.*Received: shape \\(2, 3\\)"),
         (np.full((2, 2), np.nan), "finite. Received: .* with 4 NaN"),
+        ([1.0, 10**400], "`values_or_k` to be numbers that float64 holds"),
+        ([[1.0], [2.0, 3.0]], "`values_or_k` to be an array, or lists of one length"),
     ],
 )
 def test_spectrum_refuses_what_has_none(values, words):
     with pytest.raises(ValueError, match=words):
         plot.spectrum(values)
+
+
+@pytest.mark.parametrize("draw", [plot.spectrum, plot.kernel])
+@pytest.mark.parametrize("k", [K * 1j, K.astype(str), K.astype("datetime64[s]")])
+def test_what_is_no_real_number_is_refused(draw, k):
+    with pytest.raises(TypeError, match="to be real numbers. Received: dtype"):
+        draw(k)
+
+
+def test_labels_that_cannot_be_sorted_are_refused():
+    with pytest.raises(
+        TypeError, match="`y` to be class labels of one kind.*Received: \\[None, 1\\]"
+    ):
+        plot.kernel(K, [None, 1])
+
+
+def test_compare_wants_a_key():
+    with pytest.raises(TypeError, match="`key` to be a string. Received: key=None"):
+        plot.compare({"a": RUN}, None)
+
+
+def test_compare_reads_no_column_but_its_own(axis):
+    plot.compare(
+        {"a": {"loss": [1.0, 2.0], "huge": [10**400, 1], "odd": [[1], [2, 3]]}}, "loss", axis
+    )
+    assert axis.lines[0].get_ydata().tolist() == [1, 2]
+
+
+def test_a_name_with_an_underscore_is_in_the_legend(axis):
+    plot.compare({"_a": RUN, "b": RUN}, "loss", axis)
+    assert [text.get_text().strip() for text in axis.get_legend().get_texts()] == ["_a", "b"]
 
 
 def test_decision_boundary_colours_each_place_by_its_largest_output(axis, linear):
@@ -370,6 +413,8 @@ def test_classes_differ_in_colour_in_marker_and_their_regions_in_lightness(axis)
         (np.where(X == 2, np.nan, X), Y, "finite.*Received: .* with 1 NaN"),
         (X, Y + 1, "4 class labels, 0 to 2 for.* 3 outputs. Received: .* labels \\[1, 2, 3\\]"),
         (X, Y[:2], "Received: shape \\(2,\\)"),
+        ([[0.0, 1.0], [2.0]], Y, "`x` to be an array, or lists of one length"),
+        (X, [[0], [1, 2], [0], [1]], "`y` to be an array, or lists of one length"),
         (X, ["a", "b", "a", "b"], "Received: shape \\(4,\\), labels <U1"),
     ],
 )
@@ -425,6 +470,10 @@ def test_compare_draws_tr_k_on_a_logarithmic_axis(axis):
         ({"a": RUN, "b": {"loss": [1.0]}}, "histories\\['b'\\].*Received: key='mgs_trace', and"),
         ({"a": []}, "histories\\['a'\\].*at least one run. Received: \\[\\]"),
         ({"a": 3}, "histories\\['a'\\].*Received: 3 of type int"),
+        ({"a": keras.callbacks.History()}, "histories\\['a'\\].*no `fit` has filled"),
+        ({"a": {"mgs_trace": [10**400]}}, "histories\\['a'\\]\\['mgs_trace'\\].*float64 holds"),
+        ({"a": {"mgs_trace": [[1], [2, 3]]}}, "\\['mgs_trace'\\]` to be an array, or lists"),
+        ({"a": {"mgs_trace": [[1, 2]]}}, "a number per epoch. Received: key='mgs_trace'"),
     ],
 )
 def test_compare_refuses_what_it_cannot_draw(histories, words):

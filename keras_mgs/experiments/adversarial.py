@@ -180,17 +180,22 @@ def _outputs(model, x):
     return np.concatenate([model.predict_on_batch(piece) for piece in pieces])
 
 
+def check(settings, curves):
+    """As `report.check`."""
+    columns = {"numbers": ("test", "epsilon", "fooled", "auroc"), "words": ("attack", "detector")}
+    report.check(settings, curves, **columns)
+
+
 def table(records):
     """One row per cell, attack and epsilon: means over the runs, and standard deviations."""
     rows = []
     for cell, runs in report.cells(records):
         found = pd.concat(runs)
         for (epsilon, attack), some in found.groupby(["epsilon", "attack"]):
-            by_detector = some.groupby("detector")["auroc"]
+            areas = some.groupby("detector")["auroc"].agg(["mean", "std"]).reindex(list(DETECTORS))
             row = {**cell, "attack": attack, "epsilon": epsilon, "runs": len(runs)}
             row |= {key: some[key].mean() for key in ("test", "fooled")}
-            row |= {name: by_detector.mean()[name] for name in DETECTORS}
-            row |= {f"{name}_std": by_detector.std()[name] for name in DETECTORS}
+            row |= {**areas["mean"], **areas["std"].add_suffix("_std")}
             rows.append(row)
     none = ["network", "method", "attack", "epsilon", "runs", "test", "fooled", *DETECTORS]
     return pd.DataFrame(rows, columns=None if rows else none)

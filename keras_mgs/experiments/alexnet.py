@@ -26,6 +26,9 @@ PRESETS = {
 
 plan = functools.partial(trainings.plan, "classification", networks=("alexnet",))
 train = trainings.train
+check = functools.partial(
+    report.check, needs=("network", "training_size", "label_noise"), numbers=report.COLUMNS
+)
 table = report.table
 
 
@@ -38,7 +41,7 @@ def words(found):
 def files(records):
     """The curves of each training size and label noise."""
     return {
-        f"curves-{network}-{size}-{noise:.0%}.png".replace("%", ""): draw.curves(curves, "accuracy")
+        f"curves-{network}-{size}-{100 * noise:g}.png": draw.curves(curves, "accuracy")
         for (network, size, noise), curves in report.curves(records).groupby(
             ["network", "training_size", "label_noise"]
         )

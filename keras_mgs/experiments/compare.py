@@ -4,6 +4,7 @@ import joblib
 import pandas as pd
 
 from keras_mgs.experiments import datasets, figures, folders
+from keras_mgs.experiments.grid import few_threads
 from keras_mgs.experiments.methods import METHODS, check_task
 from keras_mgs.experiments.training import score_name, train
 
@@ -37,8 +38,8 @@ def compare(
         network, methods: keys of `NETWORKS` and `METHODS`.
         runs, epochs, batch_size: positive integers.
         seed: of run 0; run r has seed + r.
-        jobs: processes that train at the same time; the numbers do not depend on it, the seconds
-            do.
+        jobs: processes that train at the same time, one thread each; the numbers do not depend on
+            it, the seconds do.
         report: called with a line of text after each training.
 
     Returns:
@@ -66,8 +67,8 @@ def compare(
     with folders.whole(out) as folder:
         tasks = [(run, method) for run in range(runs) for method in methods]
         options = {"epochs": epochs, "batch_size": batch_size}
-        trainings = joblib.Parallel(n_jobs=jobs, return_as="generator")(
-            joblib.delayed(train)(samples[run], network, method, seed=seed + run, **options)
+        trainings = joblib.Parallel(n_jobs=min(jobs, len(tasks)), return_as="generator")(
+            joblib.delayed(_train)(samples[run], network, method, seed=seed + run, **options)
             for run, method in tasks
         )
         curves = []
@@ -84,6 +85,11 @@ def compare(
         labels = curves["method"].map(lambda method: METHODS[method].label)
         figures.curves(curves.assign(label=labels), score).savefig(folder / "compare.png", dpi=150)
     return result
+
+
+def _train(*arguments, **options):
+    with few_threads(1):
+        return train(*arguments, **options)
 
 
 def table(curves, score):

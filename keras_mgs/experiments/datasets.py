@@ -7,9 +7,9 @@ import functools
 import math
 import numbers
 import os
+import sys
 import zipfile
-import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ import pandas as pd
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from sklearn.utils import resample
+
+from keras_mgs.experiments import folders
 
 NAMES = ("digits", "mnist", "mnist_corrupted")
 CORRUPTIONS = ("motion_blur",)
@@ -321,8 +323,13 @@ def one_line(error: Exception) -> str:
 
 
 def _check_exists(path: str | os.PathLike[str]) -> None:
-    """That there is such a file: it may be a misspelt name."""
-    if not os.path.exists(path):
+    """That there is such a file, no pipe or device: it may be a misspelt name."""
+    if not os.path.isfile(path):
+        if os.path.lexists(path):
+            raise ValueError(
+                "`data` must be a whole .npz file, or a .csv file. "
+                f"Received: data={os.fspath(path)!r}, which is none. Give a regular file."
+            )
         # A bare word is a misspelt name; anything else was meant as a path.
         bare = not Path(path).suffix and os.fspath(path) == Path(path).name
         raise (ValueError if bare else FileNotFoundError)(
@@ -342,8 +349,17 @@ def _read_csv(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         side = math.isqrt(x.shape[1])
         if side**2 != x.shape[1] or not np.isin(x, np.arange(256)).all():
             raise ValueError("Image with other than the bytes of a square")
-    # KeyError: no Image; AttributeError: one of numbers; UnicodeError is a ValueError.
-    except (OSError, ValueError, KeyError, AttributeError) as error:
+    # KeyError: no Image; AttributeError: one of numbers; TypeError, OverflowError: others than
+    # numbers, or too large; UnicodeError is a ValueError.
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        AttributeError,
+        TypeError,
+        OverflowError,
+        MemoryError,
+    ) as error:
         raise ValueError(
             "`data` must be a .csv of numbers, with a column Image of as many whole numbers from 0 "
             f"to 255, with spaces between them, in every row. Received: data={os.fspath(path)!r} "
@@ -365,7 +381,7 @@ def read_npz(
         Those arrays, by name.
 
     Raises:
-        ValueError: not a whole .npz of plain arrays, or of no such layout.
+        ValueError: not a whole .npz of plain arrays, of no such layout, or larger than memory.
     """
     try:
         if not zipfile.is_zipfile(path):
@@ -375,9 +391,9 @@ def read_npz(
             for required, optional in layouts:
                 if set(required) <= set(found):
                     names = [*required, *(key for key in optional if key in found)]
-                    return {key: np.asarray(file[key]) for key in names}
-    # RuntimeError: an encrypted member, or one of an unknown compression.
-    except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+                    check_size(file.zip, [f"{name}{end}" for name in names for end in ("", ".npy")])
+                    return {key: _plain(file[key]) for key in names}
+    except Exception as error:  # what `zipfile`, `zlib` and NumPy raise of others' bytes has no end
         raise ValueError(
             "`data` must be a whole .npz file of plain arrays, without pickled objects. "
             f"Received: data={os.fspath(path)!r} ({one_line(error)}). "
@@ -389,9 +405,29 @@ def read_npz(
     ]
     raise ValueError(
         f"`data` must hold the arrays {', or '.join(words)}. "
-        f"Received: data={os.fspath(path)!r} with {found}. "
+        f"Received: data={os.fspath(path)!r} with {found[:10]}. "
         "Rename or add the missing ones."
     )
+
+
+def _plain(array: Any) -> np.ndarray:
+    """An array of something, no bytes without a shape, no records."""
+    if not isinstance(array, np.ndarray) or array.dtype.kind == "V" or not array.dtype.itemsize:
+        raise ValueError(f"no plain array: {getattr(array, 'dtype', 'bytes')}")
+    return array
+
+
+def check_size(archive: zipfile.ZipFile, names: Sequence[str] | None = None) -> None:
+    """That members, or all, fit into memory three times, as work takes, before one is unpacked.
+
+    No more is ever unpacked of a member than the archive says; a shape that claims more fails.
+    """
+    members = [info for info in archive.infolist() if names is None or info.filename in names]
+    size, free = sum(info.file_size for info in members), folders.free_memory()
+    if 3 * size > free:
+        raise ValueError(
+            f"it unpacks to {size / 2**30:.3g} GiB, and {free / 2**30:.3g} GiB of memory are free"
+        )
 
 
 # Checking
@@ -424,9 +460,9 @@ def _check_drawing(training_size: Any, label_noise: Any, seed: Any) -> None:
             "`training_size` must be None or an integer greater than 0. "
             f"Received: training_size={training_size!r}. Leave it out for the default size."
         )
-    if not _is_integer(seed) or seed < 0:
+    if not _is_integer(seed) or not 0 <= seed < 2**32:
         raise ValueError(
-            f"`seed` must be an integer of at least 0. Received: seed={seed!r}. "
+            f"`seed` must be an integer below 2**32 and at least 0. Received: seed={seed!r:.60}. "
             "Give one, so that the run can be repeated."
         )
     _check_noise(label_noise)
@@ -438,13 +474,13 @@ def _is_integer(value: Any) -> bool:
 
 def _check_noise(value: Any) -> None:
     real = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if not real or not 0 <= value < math.inf:
+    if not real or not 0 <= value <= sys.float_info.max:
         raise _noise_error("a finite number of at least 0", value)
 
 
 def _noise_error(expected: str, value: Any) -> ValueError:
     return ValueError(
-        f"`label_noise` must be {expected}. Received: label_noise={value!r}. "
+        f"`label_noise` must be {expected}. Received: label_noise={value!r:.60}. "
         "Give 0 for clean labels."
     )
 

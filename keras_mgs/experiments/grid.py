@@ -6,6 +6,7 @@ import warnings
 
 import joblib
 import tensorflow as tf
+import threadpoolctl
 from joblib.parallel import get_active_backend
 
 from keras_mgs.experiments.store import Damaged
@@ -50,7 +51,7 @@ def grid(runs, train, *, store, jobs=None, threads=1, report=lambda settings, cu
         backend, _ = get_active_backend()  # Ray's tells nothing before the last run has ended
         parallel = joblib.Parallel(
             return_as="generator_unordered" if backend.supports_return_generator else "list",
-            **({} if jobs is None else {"n_jobs": jobs}),
+            **({} if jobs is None else {"n_jobs": min(jobs, len(waiting))}),
         )
         held = []
         for settings, curves in parallel(
@@ -67,8 +68,7 @@ def grid(runs, train, *, store, jobs=None, threads=1, report=lambda settings, cu
 
 def _run(settings, train, store, threads):
     """Settings and curves of a run; no curves where another process is doing it."""
-    _take_few(threads)
-    with store.lock(settings) as mine:
+    with few_threads(threads), store.lock(settings) as mine:
         if not mine:
             return settings, None
         curves = None
@@ -80,10 +80,24 @@ def _run(settings, train, store, threads):
     return settings, curves
 
 
-def _take_few(threads):
-    """Few threads, and no more of a GPU's memory than needed: there are other workers."""
-    with contextlib.suppress(RuntimeError):  # of a process that has computed with TensorFlow before
+@contextlib.contextmanager
+def few_threads(threads):
+    """So many threads, and no more of a GPU's memory than needed: there are other workers.
+
+    Sums depend on the number of threads in their last digits, those of NumPy (log det K) as those
+    of TensorFlow. TensorFlow keeps to the number for good.
+    """
+    try:
         tf.config.threading.set_intra_op_parallelism_threads(threads)
         tf.config.threading.set_inter_op_parallelism_threads(threads)
+    except RuntimeError:
+        warnings.warn(
+            f"TensorFlow has computed in this process before, with other than {threads} threads: "
+            "last digits may differ from those of other processes. Start it in one of its own.",
+            stacklevel=2,
+        )
+    with contextlib.suppress(RuntimeError):  # it has computed before, on all memory
         for gpu in tf.config.list_physical_devices("GPU"):
             tf.config.experimental.set_memory_growth(gpu, True)
+    with threadpoolctl.threadpool_limits(threads):
+        yield

@@ -1,5 +1,7 @@
 """The paper's corrupted facial keypoints: noise on the training targets × methods × runs."""
 
+import functools
+
 from keras_mgs import checks
 from keras_mgs.experiments import datasets, report, training, trainings
 from keras_mgs.experiments import figures as draw
@@ -76,6 +78,7 @@ def plan(
 
 
 train = trainings.train
+check = functools.partial(report.check, needs=("network", "label_noise"), numbers=report.COLUMNS)
 
 
 def table(records):

@@ -42,6 +42,7 @@ PRESETS = {
 }
 plan = functools.partial(trainings.plan, "classification")
 train = trainings.train
+check = functools.partial(report.check, needs=("network", *_CELL), numbers=report.COLUMNS)
 
 
 def table(records):

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from keras_mgs import checks
+from keras_mgs.experiments import folders
 from keras_mgs.experiments.compare import FINAL
 from keras_mgs.experiments.methods import METHODS
 
@@ -13,6 +15,60 @@ _NUMBERS = ["final", "std", "best"]
 _KERNEL = ["mgs_trace", "mgs_log_det"]
 _OTHERS = ("data", "corruption", "strength", "epochs", "batch_size", "learning_rate", "points")
 _ORDER = list(METHODS)
+COLUMNS = ("epoch", "test", *_KERNEL, "mgs_singular")  # that `table` and `curves` need
+_COUNTS = ("training_size", "epochs", "batch_size", "points", "samples")
+_MEASURES = ("label_noise", "noise", "learning_rate")
+_MOST = 1e7  # of a number in settings, but for a seed: none that has a meaning is near it
+
+
+def check(settings, curves, *, needs=("network",), numbers=("test",), words=()):
+    """That a record is of a run: whoever has made it, no table and no file's name can fail of it.
+
+    Args:
+        settings: texts, numbers and None; those of `plan` have their own kinds.
+        curves: a `pandas.DataFrame`.
+        needs: settings that must be there.
+        numbers, words: columns that must be there, of numbers or of texts.
+
+    Raises:
+        TypeError, ValueError: it is not.
+    """
+    missing = [name for name in needs if name not in settings]
+    missing += [name for name in (*numbers, *words) if name not in curves]
+    if missing:
+        raise ValueError(f"it has no {missing[0]!r}")
+    clash = {"self", "run", "label", *curves} & set(settings)
+    if clash:
+        raise ValueError(f"it has a setting that is called {min(clash)!r}")
+    METHODS[checks.choice("method", settings.get("method"), tuple(METHODS))].at(
+        settings.get("strength")
+    )
+    for name, value in settings.items():
+        _check_setting(name, value)
+    for name in numbers:
+        if curves[name].dtype.kind not in "iuf":
+            raise TypeError(f"its column {name!r} is not of numbers")
+    for name in words:
+        if not all(isinstance(value, str) for value in curves[name]):
+            raise TypeError(f"its column {name!r} is not of texts")
+    if "epoch" in numbers and not curves["epoch"].between(0, _MOST).all():
+        raise ValueError(f"its epochs are not from 0 to {_MOST:g}")
+
+
+def _check_setting(name, value):
+    if name in _COUNTS:
+        checks.count(name, value)
+    elif name in _MEASURES:
+        checks.number(name, value)
+    elif name == "network" and not isinstance(value, str):
+        raise TypeError(f"Expected `{name}` to be a text. Received: {value!r}.")
+    several = value if name == "epsilons" and isinstance(value, list) else [value]
+    for one in several:
+        if isinstance(one, bool | str | None):
+            continue
+        most = 2**32 - 1 if name == "seed" else _MOST
+        if not 0 <= checks.number(name, one) <= most:
+            raise ValueError(f"Expected `{name}` to be from 0 to {most:g}. Received: {one!r}.")
 
 
 def published(experiment):
@@ -153,8 +209,13 @@ def curves(records):
     found = pd.concat(rows, ignore_index=True)
     labels = found["method"].map(lambda method: METHODS[method].label)
     for key in _differing(found):
-        labels += f", {key.replace('_', ' ')} " + found[key].astype(str)
+        labels += f", {key.replace('_', ' ')} " + found[key].map(_drawn)
     return _with_gaps(found.assign(label=labels))
+
+
+def _drawn(value):
+    """A setting as matplotlib draws it: a dollar is no mathematics."""
+    return folders.printable(value).replace("$", r"\$")
 
 
 def _differing(found):

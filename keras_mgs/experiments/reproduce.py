@@ -8,7 +8,9 @@ An experiment is a module with
     train: of the settings of a run, and the data if `plan` takes any, to a `pandas.DataFrame`;
     TITLE, table, words: a `pandas.DataFrame` of the records (pairs of settings and frames), and
         what people read of it, a dict of texts per row;
-    files: what else is made of the records, by the names of the files: figures, or bytes.
+    files: what else is made of the records, by the names of the files: figures, or bytes;
+    check: of settings and a frame from somebody's folder: raises a ValueError or TypeError where
+        `table`, `words` or `files` would fail; `report.check` is taken where there is none.
 """
 
 import contextlib
@@ -24,6 +26,7 @@ from keras_mgs import checks
 from keras_mgs.experiments import (
     adversarial,
     alexnet,
+    datasets,
     folders,
     keypoints,
     mnist,
@@ -33,6 +36,7 @@ from keras_mgs.experiments import (
     zoo,
 )
 from keras_mgs.experiments.grid import grid
+from keras_mgs.experiments.report import check
 from keras_mgs.experiments.store import READABLE, Store
 
 EXPERIMENTS = {
@@ -88,7 +92,8 @@ def reproduce(store, runs, *, data=None, jobs=1, threads=1, cluster=None, report
     """
     train = EXPERIMENTS[store.experiment].train
     if data is not None:
-        train = functools.partial(train, data=_absolute(data))
+        data = data if data in datasets.NAMES else os.path.abspath(data)
+        train = functools.partial(train, data=data)
     with _dask(cluster) if cluster else contextlib.nullcontext():
         grid(
             runs,
@@ -120,6 +125,18 @@ def _dask(address):
         yield
 
 
+def store(folder, experiment=None):
+    """The `Store` of one of `EXPERIMENTS`, whose records are checked to be those of its runs.
+
+    Raises:
+        FileExistsError, FileNotFoundError, ValueError: as `Store`, or it is none of `EXPERIMENTS`.
+    """
+    found = Store(folder, experiment)
+    module = EXPERIMENTS[checks.choice("experiment", found.experiment, tuple(EXPERIMENTS))]
+    found.check = getattr(module, "check", check)
+    return found
+
+
 def report(folder, warn=warnings.warn):
     """Write the table and the other files of what is on the disk of an experiment, finished or not.
 
@@ -134,14 +151,17 @@ def report(folder, warn=warnings.warn):
     Raises:
         FileNotFoundError, ValueError: there are no records, or not of one of `EXPERIMENTS`.
     """
-    store = Store(folder)
-    module = EXPERIMENTS[checks.choice("experiment", store.experiment, tuple(EXPERIMENTS))]
-    records = list(store.records(warn))
+    found = store(folder)
+    module = EXPERIMENTS[found.experiment]
+    records = list(found.records(warn))
     table = module.table(records)
-    folders.write(store.folder / "table.csv", table.to_csv(index=False).encode())
+    csv = table.to_csv(index=False).encode(errors="backslashreplace")
+    folders.write(found.folder / "table.csv", csv)
     files = module.files(records) if records else {}
     for name, content in files.items():
-        folders.write(store.folder / name, content if isinstance(content, bytes) else _png(content))
+        if not folders.is_word(name, most=255):
+            raise ValueError(f"Expected words as names of files. Received: {name!r}.")
+        folders.write(found.folder / name, content if isinstance(content, bytes) else _png(content))
     return module.TITLE, module.words(table), ["table.csv", *files]
 
 

@@ -124,6 +124,13 @@ def _ordered(name, values):
 train = trainings.train
 
 
+def check(settings, curves):
+    """As `report.check`."""
+    report.check(settings, curves)
+    if settings.get("varied") is not None:
+        checks.choice("varied", settings["varied"], tuple(_VARIED))
+
+
 def table(records):
     """One row per network, method and varied setting: quantiles of the final test accuracy.
 

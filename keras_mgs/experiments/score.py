@@ -12,6 +12,7 @@ import keras_mgs
 from keras_mgs import checks, outputs
 from keras_mgs.experiments import datasets, figures, folders
 
+_MOST = 1000  # samples that a picture has room for
 _LAYOUTS = ((("x",), ("y",)), (("x_train",), ("y_train",)))
 
 
@@ -25,7 +26,7 @@ def score(model, data, *, output, top=16, batch_size=32, scaling=True):
         model: the path of a .keras file, of any Keras model or an `MGSModel`.
         data: the path of an .npz with x and, if there are labels, y; or x_train and y_train.
         output: a folder that does not exist yet, or is empty.
-        top: how many samples the picture shows.
+        top: how many samples the picture shows, at most 1000.
         batch_size: samples computed at a time.
         scaling: whether images of uint8 are divided by 255, as `compare` does.
 
@@ -42,7 +43,7 @@ def score(model, data, *, output, top=16, batch_size=32, scaling=True):
 
     Reference: Szolnoky et al., NeurIPS 2022, supplement C; Martin and Elster, Neurocomputing 2020.
     """
-    checks.count("top", top)
+    checks.count("top", top, most=_MOST)
     checks.count("batch_size", batch_size)
     folders.check_new("output", output)
     network = _load(model)
@@ -87,6 +88,8 @@ def _load(path):
     try:
         if path.suffix != ".keras" or not zipfile.is_zipfile(path):
             raise ValueError("not a .keras archive, or a truncated one")
+        with zipfile.ZipFile(path) as archive:
+            datasets.check_size(archive)
         model = keras.models.load_model(path, compile=False)
     except Exception as error:  # Keras raises whatever its layers do
         raise ValueError(

@@ -2,15 +2,16 @@
 
 import hashlib
 import itertools
-import json
 from pathlib import Path
 
 import keras
 
 from keras_mgs import checks
-from keras_mgs.experiments import datasets, training
+from keras_mgs.experiments import datasets, folders, training
 from keras_mgs.experiments.methods import METHODS, check_task
 from keras_mgs.experiments.networks import NETWORKS
+
+_MOST_POINTS = 100_000  # or a record would be too large
 
 
 def plan(
@@ -140,7 +141,7 @@ def _only(methods, strengths):
 def _tuned(path):
     """What `tune` has written: strengths by network and method."""
     try:
-        found = json.loads(Path(path).read_bytes())
+        found = folders.read_json(path, 2**20)
         for strengths in found.values():
             for method, strength in strengths.items():
                 METHODS[method].at(strength)
@@ -157,7 +158,10 @@ def check_training(runs, batch_size, learning_rate, points):
     """What every plan is given."""
     checks.count("runs", runs)
     checks.count("batch_size", batch_size)
-    checks.count("points", points)
+    if checks.count("points", points) > _MOST_POINTS:
+        raise ValueError(
+            f"Expected `points` to be at most {_MOST_POINTS}. Received: points={points!r}."
+        )
     checks.positive("learning_rate", learning_rate)
 
 

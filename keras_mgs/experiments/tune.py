@@ -7,7 +7,7 @@ import keras
 import pandas as pd
 
 from keras_mgs import checks
-from keras_mgs.experiments import report, training, trainings
+from keras_mgs.experiments import folders, report, training, trainings
 from keras_mgs.experiments.methods import METHODS, PAPER
 
 TITLE = "loss at the end, by strength: mean ± standard deviation; * the lowest of each method"
@@ -123,6 +123,16 @@ def train(settings, data):
     )
 
 
+def check(settings, curves):
+    """As `report.check`."""
+    needs = ("network", "strength", *_SCENARIO)
+    report.check(settings, curves, needs=needs, numbers=("test", "test_loss"))
+    checks.choice("by", settings["by"], ("validation", "test"))
+    checks.choice("method", settings["method"], tuple(STRENGTHS))
+    if settings["strength"] is None:
+        raise ValueError("it has no strength")
+
+
 def table(records):
     """One row per strength: its final loss, mean and standard deviation, and whether it is chosen.
 
@@ -186,7 +196,7 @@ def files(records):
     differing = _differing(found)
     chosen: dict = {}
     for row in found[found["chosen"]].to_dict("records"):
-        name = "-".join(["tuned", *(str(row[key]) for key in differing)])
+        name = "-".join(["tuned", *(folders.word(row[key]) for key in differing)])
         of_network = chosen.setdefault(f"{name}.json", {}).setdefault(row["network"], {})
         of_network[row["method"]] = row["strength"]
     return {name: json.dumps(strengths, indent=2).encode() for name, strengths in chosen.items()}

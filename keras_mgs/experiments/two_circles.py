@@ -19,6 +19,7 @@ RADII = (0.5, 1.0)
 _TEST_SIZE = 2000
 _EXTENT = 2.0  # of the picture of a boundary, from the centre
 _GRID = 81  # points of it in each direction
+_FINEST = 1000  # of a record of somebody else's
 # Those that are not of the size of the losses of ten classes.
 _STRENGTHS = {"mgs_log_det": 3e-4}  # at 1e-3 the network learns nothing
 
@@ -45,7 +46,7 @@ def plan(
     """
     checks.count("training_size", training_size, least=20)
     checks.positive("noise", noise)
-    checks.count("seed", seed, least=0)
+    checks.count("seed", seed, least=0, most=2**32 - 1)
     own = {name: strength for name, strength in _STRENGTHS.items() if name in methods}
     ways = trainings.check_methods(methods, own | (strengths or {}))
     trainings.check_training(runs, batch_size, learning_rate, points)
@@ -99,6 +100,17 @@ def train(settings):
     lead = (f[:, 1] - f[:, 0]).reshape(_GRID, _GRID)
     curves.attrs["lead"] = [[float(f"{value:.4g}") for value in row] for row in lead]
     return curves
+
+
+def check(settings, curves):
+    """As `report.check`; and that the boundary can be drawn."""
+    needs = ("network", "training_size", "noise", "seed")
+    report.check(settings, curves, needs=needs, numbers=report.COLUMNS)
+    checks.count("training_size", settings["training_size"], least=20)
+    checks.count("seed", settings["seed"], least=0, most=2**32 - 1)
+    lead = np.asarray(curves.attrs.get("lead"), "float64")
+    if lead.ndim != 2 or not 2 <= lead.shape[0] == lead.shape[1] <= _FINEST:
+        raise ValueError(f"its boundary is of shape {lead.shape}")
 
 
 def table(records):

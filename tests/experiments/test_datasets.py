@@ -4,7 +4,9 @@ import hashlib
 import math
 import os
 import sys
+import tracemalloc
 import types
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +15,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
-from keras_mgs.experiments import datasets
+from keras_mgs.experiments import datasets, folders
 from keras_mgs.experiments.datasets import (
     SEVERITIES,
     Dataset,
     add_target_noise,
     load,
     motion_blur,
+    read_npz,
     resample_labels,
 )
 
@@ -615,6 +618,67 @@ def test_unreadable_files_refused(tmp_path):
         (tmp_path / name).write_bytes(content)
         refuse(ValueError, [".npz file", name], tmp_path / name)
     refuse(ValueError, [".npz file"], tmp_path)
+
+
+def claims(path, descr, shape, data=b"", size=0):
+    """An .npz whose x says that it is such an array."""
+    head = f"{{'descr': {descr!r}, 'fortran_order': False, 'shape': {shape}}}".encode()
+    head += b" " * (63 - (len(head) + 10) % 64) + b"\n"
+    with (
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("x.npy", "w", force_zip64=True) as file,
+    ):
+        file.write(b"\x93NUMPY\x01\x00" + len(head).to_bytes(2, "little") + head + data)
+        for _ in range(size // 2**20):
+            file.write(bytes(2**20))
+
+
+@pytest.mark.parametrize(
+    "descr, shape",
+    [
+        ("<f4", (10**13, 8, 8)),
+        ("<f4", (10**7, 8, 8)),  # there is memory for it, but nothing in the file
+        ("<f4", (10**400, 8)),
+        ("<f4", (-1, 8, 8)),
+        ("<f4", ("a", 8)),
+        ("<U0", (10**13, 8, 8)),
+        ("|V4", (1, 4, 4)),
+        ([("a", "<f4")], (1, 4, 4)),
+        ("nothing", (1, 4, 4)),
+        ("|O", (1, 4, 4)),
+    ],
+)
+def test_an_array_that_claims_what_it_is_not_is_one_sentence(descr, shape, tmp_path):
+    claims(tmp_path / "file.npz", descr, shape, bytes(64))
+    with pytest.raises(ValueError, match="whole .npz file of plain arrays.*Received: .*file.npz"):
+        read_npz(tmp_path / "file.npz", [(("x",), ())])
+
+
+def test_an_archive_that_unpacks_to_more_than_memory_is_refused_at_once(tmp_path, monkeypatch):
+    size = 2**30
+    claims(tmp_path / "file.npz", "|u1", (size,), size=size)
+    assert (tmp_path / "file.npz").stat().st_size < 2**21
+    monkeypatch.setattr(folders, "free_memory", lambda: 3 * size)  # the header is beyond
+    tracemalloc.start()
+    with pytest.raises(ValueError, match="unpacks to 1 GiB, and 3 GiB of memory are free"):
+        read_npz(tmp_path / "file.npz", [(("x",), ())])
+    assert tracemalloc.get_traced_memory()[1] < 2**24
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize("name", ["file.npz", "file.csv"])
+@pytest.mark.parametrize(
+    "make",
+    [os.mkfifo, os.mkdir, lambda p: os.symlink("/dev/zero", p), lambda p: os.symlink(p, p)],
+)
+def test_what_is_no_regular_file_is_refused_at_once(name, make, tmp_path):
+    make(tmp_path / name)
+    refuse(ValueError, [".npz", name], tmp_path / name)
+
+
+def test_a_csv_of_huge_numbers_is_one_sentence(tmp_path):
+    (tmp_path / "file.csv").write_text(f"a,Image\n{10**400},0 1 2 3\n")
+    refuse(ValueError, [".csv", "too large"], tmp_path / "file.csv")
 
 
 @settings(max_examples=40, deadline=None)

@@ -14,6 +14,7 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
+import threadpoolctl
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -42,7 +43,7 @@ def fail_at_three(run):
 
 
 def contents(store):
-    return {p.name: p.read_bytes() for p in (store.folder / "runs").iterdir()}
+    return {p.name: p.read_bytes() for p in (store.folder / "runs").glob("*.json")}
 
 
 @pytest.fixture
@@ -65,6 +66,42 @@ def test_every_run_is_recorded_and_reported_once(store):
         pd.testing.assert_frame_equal(curves, train(run), check_exact=True)
         pd.testing.assert_frame_equal(curves, store.read(run), check_exact=True)
     assert [p.name for p in (store.folder / "locks").iterdir()] == ["experiment.lock"]
+
+
+def pools(run):
+    """The threads that NumPy's sums are made by."""
+    threads = [pool["num_threads"] for pool in threadpoolctl.threadpool_info()]
+    return pd.DataFrame({"test": [min(threads), max(threads)]})
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_numpy_has_as_many_threads_as_tensorflow_whatever_the_jobs(threads, jobs, store):
+    before = threadpoolctl.threadpool_info()
+    grid(RUNS[:2], pools, store=store, jobs=jobs, threads=threads)
+    for _, curves in store.records():
+        assert curves["test"].tolist() == [threads, threads]
+    assert threadpoolctl.threadpool_info() == before
+
+
+def test_a_process_that_has_computed_with_other_threads_is_told_so():
+    code = """
+import warnings
+import tensorflow as tf
+from keras_mgs.experiments.grid import few_threads
+with warnings.catch_warnings():
+    warnings.simplefilter("error")
+    with few_threads(2):
+        tf.constant(1.0)
+    with few_threads(2):
+        pass
+with warnings.catch_warnings(record=True) as told:
+    warnings.simplefilter("always")
+    with few_threads(1):
+        pass
+assert len(told) == 1 and "other than 1 threads: last digits may differ" in str(told[0].message)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_a_second_time_nothing_is_trained(store, tmp_path):

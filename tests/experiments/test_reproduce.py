@@ -1,9 +1,12 @@
 """Every experiment from its plan to its report, as small as it can be."""
 
 import functools
+import hashlib
+import json
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from keras_mgs.experiments import networks, reproduce
@@ -95,3 +98,60 @@ def test_a_cluster_without_dask_is_one_sentence(monkeypatch, tmp_path):
     ):
         reproduce.reproduce(store, [], data="digits", cluster="tcp://localhost:1")
     assert not store.folder.exists()
+
+
+NUMBERS = {"epoch": [1, 2], "attack": ["FGSM", "PGD"], "detector": ["trace", "fisher"]}
+NUMBERS |= {"epsilon": [0.1, 0.1]}
+COLUMNS = ("test", "loss", "mgs_trace", "mgs_log_det", "mgs_singular", "test_loss", "seconds")
+COLUMNS = {**NUMBERS, **{key: [50.0, 60.0] for key in (*COLUMNS, "auroc", "fooled")}}
+
+
+def planned(name, data):
+    """The settings of one run, and curves like its own."""
+    given = {"methods": ["dropout"], "epochs": 1, "runs": 1, **SMALL[name]}
+    given = {key: value for key, value in given.items() if key in reproduce.settings(name)}
+    given |= {"data": data[name]} if "data" in reproduce.settings(name) else {}
+    curves = pd.DataFrame(COLUMNS)
+    curves.attrs["lead"] = [[-1.0, 1.0], [1.0, -1.0]]
+    return reproduce.plan(name, "quick", **given)[0], curves
+
+
+HUGE = 10**400
+ODD = [None, True, "", "../../x", "a/../../../b", "/tmp/x", "[/red]", "$a", "$\\frac$", "\x1b[2J"]
+ODD += ["\ud800", "x" * 5000, -1, 0, 0.5, 1e300, -1e300, float("nan"), float("inf"), HUGE, 2**63]
+ODD += [[], [1], ["a"], {}, {"a": [1]}, [[1]]]
+
+
+@pytest.mark.parametrize("name", reproduce.EXPERIMENTS)
+def test_records_of_somebody_else_are_reported_or_named(name, data, tmp_path):
+    """Any value in place of any setting and any column, each in a record whose checksum fits."""
+    settings, curves = planned(name, data)
+    store = reproduce.Store(tmp_path / "top" / "middle" / "out", name)
+    store.create()
+    (store.folder / "tuned-x").mkdir()  # to climb from
+    store.write(settings, curves)
+    before = set(tmp_path.rglob("*"))
+    changes = [("settings", key, value) for key in (*settings, "new", "test") for value in ODD]
+    several = [*ODD, *([value] * 2 for value in ODD)]
+    changes += [("curves", key, value) for key in COLUMNS for value in several]
+    changes += [("attrs", "lead", value) for value in [*several, [[1.0]], [["a", 1], [2, 3]]]]
+    for i, (part, key, value) in enumerate(changes):
+        record = {"settings": {**settings, "seed": 1 + i}, "curves": curves.to_dict("list")}
+        record["attrs"] = dict(curves.attrs)
+        record[part][key] = value
+        record["sha256"] = hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+        try:
+            path = store.path(record["settings"])
+        except ValueError:  # no word: any name will do
+            path = store.folder / "runs" / f"{i}.json"
+        if not path.exists():
+            path.write_text(json.dumps(record))
+    lines = []
+    _, rows, files = reproduce.report(store.folder, lines.append)
+    named = len(list((store.folder / "runs").iterdir())) - len(
+        list(reproduce.store(store.folder).records(str))
+    )
+    assert rows and len(lines) == named > 100
+    assert {p for p in set(tmp_path.rglob("*")) - before if p.parent.name != "runs"} == {
+        store.folder / file for file in files
+    }

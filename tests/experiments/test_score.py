@@ -1,5 +1,6 @@
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import keras
@@ -9,7 +10,7 @@ import pytest
 
 import keras_mgs
 from keras_mgs.__main__ import main
-from keras_mgs.experiments import figures
+from keras_mgs.experiments import figures, folders
 from keras_mgs.experiments.score import score
 
 
@@ -169,12 +170,15 @@ def test_other_data_are_bars_of_the_traces_the_highest_on_top():
         (["model.keras", "length.npz"], ["x and y must have one length", "20 and 3"]),
         (["model.keras", "words.npz"], ["integer class labels", "Received: dtype <U1"]),
         (["model.keras", "good.npz", "--top", "0"], ["`top`", "Received: top=0"]),
+        (["model.keras", "good.npz", "--top", "1001"], ["at most 1000", "Received: top=1001"]),
+        (["model.keras", "complex.npz"], ["numbers", "Received", "complex64"]),
+        (["bomb.keras", "good.npz"], ["bomb.keras", "it unpacks to 0.0156 GiB"]),
         (["model.keras", "good.npz", "--batch-size", "-1"], ["Received: batch_size=-1"]),
         (["model.keras", "good.npz", "--output", "full"], ["new or empty", "output='full'"]),
     ],
 )
 def test_a_wrong_argument_is_one_sentence_and_nothing_is_written(
-    arguments, words, network, here, capsys
+    arguments, words, network, here, monkeypatch, capsys
 ):
     class Odd(keras.layers.Dense):
         pass
@@ -190,6 +194,10 @@ def test_a_wrong_argument_is_one_sentence_and_nothing_is_written(
     np.savez("nan.npz", x=np.full_like(SCALED, np.nan))
     np.savez("length.npz", x=IMAGES, y=LABELS[:3])
     np.savez("words.npz", x=IMAGES, y=["a"] * 20)
+    np.savez("complex.npz", x=SCALED.astype("complex64"))
+    with zipfile.ZipFile("bomb.keras", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("config.json", bytes(2**24))
+    monkeypatch.setattr(folders, "free_memory", lambda: 2**25)
     before = sorted(here.rglob("*"))
     assert main(["score", *arguments]) == 2
     error = capsys.readouterr().err

@@ -1,6 +1,8 @@
 import errno
+import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -9,7 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from keras_mgs.experiments.store import Damaged, Store
+from keras_mgs.experiments import folders
+from keras_mgs.experiments.store import LARGEST, Damaged, Store
 
 SETTINGS = {"network": "fcn", "method": "mgs", "label_noise": 0.3, "seed": 1, "epochs": 5}
 CURVES = pd.DataFrame(
@@ -75,6 +78,114 @@ def test_a_damaged_record_is_named_and_does_not_count(store, damage):
     pd.testing.assert_frame_equal(store.read(SETTINGS), CURVES)
 
 
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda path: path.mkdir(),
+        lambda path: os.mkfifo(path),
+        lambda path: path.symlink_to(path.with_name("nowhere")),
+        lambda path: path.symlink_to(path),
+        lambda path: path.symlink_to("/dev/zero"),
+        lambda path: path.write_text("[" * 100_000),
+        lambda path: path.write_text("9" * 100_000),
+        lambda path: path.touch() or os.truncate(path, LARGEST + 1),
+        lambda path: path.write_text('{"settings": {}, "curves": {}, "sha256": {}}'),
+    ],
+)
+def test_what_is_no_record_is_named_at_once(store, make):
+    path = store.path(SETTINGS)
+    make(path)
+    with pytest.raises(Damaged, match=f"{path.name} is damaged"):
+        store.read(SETTINGS)
+    lines = []
+    assert list(store.records(lines.append)) == [] and path.name in lines[0]
+
+
+def sealed(store, path, **record):
+    """A record with a right checksum, whatever is in it."""
+    text = json.dumps(record, sort_keys=True)
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    path.write_text(json.dumps({**record, "sha256": digest}))
+    lines = []
+    return list(store.records(lines.append)), lines
+
+
+def test_a_copy_does_not_count_twice(store):
+    store.write(SETTINGS, CURVES)
+    path = store.path(SETTINGS)
+    path.with_name(f"{path.stem} (copy).json").write_bytes(path.read_bytes())
+    lines = []
+    assert len(list(store.records(lines.append))) == 1
+    assert len(lines) == 1 and "(copy).json" in lines[0] and "it is a copy" in lines[0]
+
+
+@pytest.mark.parametrize("word", ["../x", "a/b", "", ".", "\x1b[31m", "a\\b", "x" * 65, None, []])
+def test_names_are_made_of_words_only(store, word):
+    settings = {**SETTINGS, "network": word}
+    if word is not None:  # a word too
+        with pytest.raises(ValueError, match="words or numbers. Received"):
+            store.path(settings)
+    found, lines = sealed(store, store.folder / "runs" / "a.json", settings=settings, curves={})
+    assert not found and len(lines) == 1
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {},
+        {"settings": SETTINGS},
+        {"settings": 3, "curves": {}},
+        {"settings": SETTINGS, "curves": 3},
+        {"settings": SETTINGS, "curves": {"test": 3}},
+        {"settings": SETTINGS, "curves": {"test": [1], "epoch": [1, 2]}},
+        {"settings": SETTINGS, "curves": {"test": {"a": 1}}},
+        {"settings": SETTINGS, "curves": {"test": [1]}, "attrs": 3},
+    ],
+)
+def test_a_record_of_another_form_does_not_count(store, record):
+    found, lines = sealed(store, store.path(SETTINGS), **record)
+    assert not found and len(lines) == 1
+
+
+def test_what_the_experiment_does_not_know_does_not_count(store):
+    def check(settings, curves):
+        if "loss" not in curves:
+            raise ValueError("it has no 'loss'")
+
+    store.write(SETTINGS, CURVES)
+    assert len(list(Store(store.folder, check=check).records())) == 1
+    store.write(SETTINGS, CURVES[["test"]])
+    with pytest.raises(Damaged, match="it has no 'loss'"):
+        Store(store.folder, check=check).read(SETTINGS)
+
+
+@pytest.mark.parametrize("name", ["runs", "locks"])
+def test_a_folder_whose_parts_are_links_is_refused(name, tmp_path):
+    (tmp_path / "thesis").mkdir()
+    store = Store(tmp_path / "out", "mnist")
+    store.create()
+    shutil.rmtree(tmp_path / "out" / name)
+    (tmp_path / "out" / name).symlink_to(tmp_path / "thesis")
+    with pytest.raises(FileExistsError, match="Received: a link to .*thesis"):
+        Store(tmp_path / "out", "mnist")
+
+
+def test_a_link_at_the_place_of_a_lock_is_not_followed(store, tmp_path):
+    (tmp_path / "thesis").write_text("years of work")
+    lock = store.folder / "locks" / f"{store.path(SETTINGS).stem}.lock"
+    lock.symlink_to(tmp_path / "thesis")
+    with pytest.raises(OSError), store.lock(SETTINGS):
+        pass
+    assert (tmp_path / "thesis").read_text() == "years of work"
+
+
+def test_what_a_kill_left_does_not_make_the_folder_somebody_elses(tmp_path):
+    (tmp_path / "locks").mkdir()
+    (tmp_path / f"{folders.TEMPORARY}abc").mkdir()
+    Store(tmp_path, "mnist").create()
+    assert (tmp_path / "experiment.json").exists()
+
+
 def test_the_record_of_another_run_under_this_name_does_not_count(store):
     store.write({**SETTINGS, "seed": 2}, CURVES)
     store.path({**SETTINGS, "seed": 2}).rename(store.path(SETTINGS))
@@ -92,7 +203,9 @@ def test_another_experiment_or_version_is_refused(store, monkeypatch):
         Store(store.folder, "mnist")
 
 
-@pytest.mark.parametrize("marker", ["", "{", "[1]", '"mnist"', json.dumps({"version": 1})])
+@pytest.mark.parametrize(
+    "marker", ["", "{", "[1]", "[" * 100_000, " " * 2000, '"mnist"', json.dumps({"version": 1})]
+)
 def test_a_marker_that_says_nothing_is_refused(tmp_path, marker):
     (tmp_path / "experiment.json").write_text(marker)
     with pytest.raises(FileExistsError, match="Received"):

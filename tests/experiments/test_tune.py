@@ -136,6 +136,13 @@ def test_every_scenario_has_a_file_of_its_own():
         b'{"fcn": {"dropout": "auto"}}',
         b'{"fcn": {"dropout": 2}}',
         b"\xff",
+        b"[" * 100_000,
+        b'{"fcn": {"dropout": %s}}' % (b"9" * 400),
+        b'{"fcn": {"dropout": %s}}' % (b"9" * 5000),
+        b'{"fcn": {"dropout": 1e999}}',
+        b'{"fcn": {"dropout": NaN}}',
+        b'{"fcn": {"dropout": true}}',
+        b" " * 2**21 + b"{}",
     ],
 )
 def test_a_file_that_tune_has_not_written_is_refused(content, tmp_path):
