@@ -4,6 +4,8 @@ import contextlib
 
 import tensorflow as tf
 
+from keras_mgs import hooks
+
 # For what users call in a tf.function of theirs: its AutoGraph would translate our code too.
 as_written = tf.autograph.experimental.do_not_convert
 
@@ -15,16 +17,36 @@ def tape():
 
 @contextlib.contextmanager
 def twice_differentiable():
-    """Let the batch statistics of passes in this context be differentiated more than once.
+    """Let passes in this context, of this thread, be looked into and differentiated repeatedly.
 
     `tf.nn.moments`, which batch and group normalisation call, stops the gradient from the variance
     to the mean: right for a first derivative, where that part is zero, and wrong for a second.
+    A function of the user's, traced before, would keep that, and hide the layers that it calls:
+    what is a `tf.function` runs as part of the pass.
     """
-    original, tf.nn.moments = tf.nn.moments, _moments
-    try:
+    function = type(tf.function(lambda: None))
+    with (
+        hooks.replaced(tf.nn, "moments", lambda _: _moments),
+        hooks.replaced(function, "__call__", _as_part_of_the_pass),
+    ):
         yield
-    finally:
-        tf.nn.moments = original
+
+
+def _as_part_of_the_pass(call):
+    def run(function, *args, **kwargs):
+        python = function.python_function
+        ours_to_inline = not (getattr(python, "__module__", None) or "").startswith("tensorflow.")
+        if function.input_signature is not None:  # it would make tensors of what is none
+            ours_to_inline &= all(tf.is_tensor(a) for a in tf.nest.flatten((args, kwargs)))
+        if not ours_to_inline:
+            return call(function, *args, **kwargs)
+        if not getattr(function, "_autograph", True):
+            return python(*args, **kwargs)
+        status = tf.__internal__.autograph.control_status_ctx()
+        with type(status)(status=type(status.status).ENABLED) as enabled:
+            return tf.__internal__.autograph.tf_convert(python, enabled)(*args, **kwargs)
+
+    return run
 
 
 def _moments(x, axes, shift=None, keepdims=False, name=None):

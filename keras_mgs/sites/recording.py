@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import math
 import warnings
 import weakref
@@ -9,8 +10,9 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import keras
+import tensorflow as tf
 
-from keras_mgs import autodiff
+from keras_mgs import autodiff, hooks
 from keras_mgs.outputs import raw_outputs
 from keras_mgs.sites import pooling, registry
 from keras_mgs.sites.site import OneHot, Shape
@@ -88,12 +90,13 @@ class Recording:
         self.ruled = [
             layer
             for layer in dict.fromkeys(self._owners.values())
-            if registry.find(layer) is not None and "call" not in vars(layer)
+            if registry.find(layer) is not None and not hooks.is_own(layer, "call")
         ]
         self._unexplained = {i for i in self._sites if self._owners.get(i) not in self.ruled}
         self._active = []  # layers whose own call is running
         self._results = {}  # what a layer returned: (layer, its sites, the result), by id
         self._pools = []  # (such a result, how many operations read it, pooling layer, output)
+        self._reads = set()  # the operations by which layers read their own weights
         self.coupled = False  # whether batch statistics make the samples depend on each other
 
     def sites(self, weight):
@@ -109,8 +112,12 @@ class Recording:
 
         Leave to the fallback what its sites cannot tell apart by sample. That is a site whose first
         axis is not the samples', that lives in a loop's body, or that the tape did not see
-        (gradient checkpointing).
+        (gradient checkpointing). And what something reads that nobody watched (a function that was
+        traced before).
         """
+        for weight in self.weights:
+            if _readers(_graph(f), [weight]) - self._reads:
+                self._unexplained.add(id(weight))
         self._look_through_pools()
         seen = [(i, t) for i, group in self._sites.items() for s in group for t in s.tensors]
         connected = autodiff.connected(tape, f, [t for _, t in seen])
@@ -158,24 +165,27 @@ class Recording:
     def run(self, layer, call, *args, **kwargs):
         """Run a layer, noting what it hands to its activations, and ask its rule for the sites."""
         handed: list = []
-        with contextlib.ExitStack() as stack:
-            for name in ("activation", "recurrent_activation"):
-                if hasattr(layer, name):
-                    noting = _noting(name, getattr(layer, name), handed)
-                    stack.enter_context(_replaced(layer, name, noting))
-            self._active.append(layer)
-            try:
-                result = call(*args, **kwargs)
-                noted = Call(call, args, kwargs, result, handed)
-                sites = registry.find(layer)(layer, noted) if noted.has_known_shape else None
-            finally:
-                self._active.pop()
+        names = [n for n in ("activation", "recurrent_activation") if hasattr(layer, n)]
+        running = call
+        if names:
+            noting = {name: _noting(name, getattr(layer, name), handed) for name in names}
+            running = functools.partial(type(layer).call, hooks.with_attributes(layer, **noting))
+        own = [w for w in self.weights if self._owners.get(id(w)) is layer]
+        graph = None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
+        read_before = _readers(graph, own)
+        self._active.append(layer)
+        try:
+            result = running(*args, **kwargs)
+            noted = Call(call, args, kwargs, result, handed)
+            sites = registry.find(layer)(layer, noted) if noted.has_known_shape else None
+        finally:
+            self._active.pop()
         sites = {id(s.weight): s for s in sites or () if id(s.weight) in self._sites}
         for weight, site in sites.items():
             self._sites[weight].append(site)
         self._results[id(result)] = layer, list(sites.values()), result
-        own = {i for i, owner in self._owners.items() if owner is layer}
-        self._unexplained |= own - sites.keys()
+        self._unexplained |= {id(w) for w in own} - sites.keys()
+        self._reads |= _readers(graph, own) - read_before
         return result
 
     def pool(self, layer, call, x):
@@ -237,8 +247,13 @@ def survey(model, x, training):
         found, unsound = [], set()
 
         def trial(x):
-            with autodiff.tape() as tape, _watch(model) as recording, keras.StatelessScope():
-                f = raw_outputs(model(x, training=training))
+            with (
+                autodiff.twice_differentiable(),
+                autodiff.tape() as tape,
+                _watch(model) as recording,
+                keras.StatelessScope(),
+            ):
+                f = raw_outputs(model(x, training=training), model)
             recording.check(tape, f)
             unsound.update(recording.unexplained())
             dtype = keras.backend.result_type(f.dtype, "float32")
@@ -288,16 +303,16 @@ class Survey(NamedTuple):
 def _watch(model):
     recording = Recording(model)
 
-    def watched(layer, call):
-        return lambda *args, **kwargs: recording.run(layer, call, *args, **kwargs)
+    def watched(layer):
+        return lambda call: lambda *args, **kwargs: recording.run(layer, call, *args, **kwargs)
 
-    def pooled(layer, call):
-        return lambda x: recording.pool(layer, call, x)
+    def pooled(layer):
+        return lambda call: lambda x: recording.pool(layer, call, x)
 
-    def noted(weight, autocast):
-        return lambda value: recording.note_read(weight) or autocast(value)
+    def noted(weight):
+        return lambda autocast: lambda value: recording.note_read(weight) or autocast(value)
 
-    def unrolled(layer, call):
+    def unrolled(layer):
         """Steps that run in a loop's body cannot be seen."""
 
         def run(sequences, *args, **kwargs):
@@ -308,49 +323,41 @@ def _watch(model):
                 and getattr(layer, "zero_output_for_mask", False)
             )
             known = sequences.shape[1] is not None and not reversed_mask
-            with _replaced(layer, "unroll", layer.unroll or known):
-                return call(sequences, *args, **kwargs)
+            double = hooks.with_attributes(layer, unroll=layer.unroll or known)
+            return type(layer).call(double, sequences, *args, **kwargs)
 
-        return run
+        return lambda _: run
 
-    def coupling(layer, call):
+    def coupling(layer):
         """A user may ask for batch statistics in any pass."""
 
-        def run(*args, **kwargs):
-            recording.coupled |= bool(kwargs.get("training")) and layer.trainable
-            return call(*args, **kwargs)
+        def make(call):
+            def run(*args, **kwargs):
+                recording.coupled |= bool(kwargs.get("training")) and layer.trainable
+                return call(*args, **kwargs)
 
-        return run
+            return run
 
+        return make
+
+    layers = model._flatten_layers()
+    watching = [
+        *((v, coupling(v)) for v in layers if isinstance(v, keras.layers.BatchNormalization)),
+        *((v, pooled(v)) for v in layers if isinstance(v, pooling.POOLS)),
+        *((v, watched(v)) for v in recording.ruled),
+        *(
+            (v, unrolled(v))
+            for v in layers
+            if isinstance(v, keras.layers.RNN) and not hooks.is_own(v, "call")
+        ),
+    ]
     with contextlib.ExitStack() as stack:
-        for layer in model._flatten_layers():
-            if isinstance(layer, keras.layers.BatchNormalization):
-                stack.enter_context(_replaced(layer, "call", coupling(layer, layer.call)))
-        for layer in model._flatten_layers():
-            if isinstance(layer, pooling.POOLS):
-                stack.enter_context(_replaced(layer, "call", pooled(layer, layer.call)))
-        for layer in recording.ruled:
-            stack.enter_context(_replaced(layer, "call", watched(layer, layer.call)))
-        for layer in model._flatten_layers():
-            if isinstance(layer, keras.layers.RNN):
-                stack.enter_context(_replaced(layer, "call", unrolled(layer, layer.call)))
+        for layer, make in watching:
+            stack.enter_context(hooks.replaced(layer, "call", make))
         for weight in recording.weights:
             # Every way of reading a `keras.Variable` passes through this method.
-            reader = noted(weight, weight._maybe_autocast)
-            stack.enter_context(_replaced(weight, "_maybe_autocast", reader))
+            stack.enter_context(hooks.replaced(weight, "_maybe_autocast", noted(weight)))
         yield recording
-
-
-@contextlib.contextmanager
-def _replaced(thing, name, value):
-    before = vars(thing).get(name)
-    setattr(thing, name, value)
-    try:
-        yield
-    finally:
-        delattr(thing, name)
-        if before is not None:
-            setattr(thing, name, before)
 
 
 def _noting(name, activation, handed):
@@ -360,6 +367,16 @@ def _noting(name, activation, handed):
         return result
 
     return note
+
+
+def _readers(graph, weights):
+    """The operations of a graph that take what weights hold: those of a function called, too."""
+    if not hasattr(graph, "captures"):  # eager; the survey, which is a graph, has looked
+        return set()
+    inside = {id(outer): inner for outer, inner in graph.captures}
+    handles = [inside.get(id(getattr(w._value, "handle", None))) for w in weights]
+    found = [o for t in handles if t is not None for o in t.consumers()]
+    return {o.name for o in found if "Assign" not in o.type and o.type != "VariableShape"}
 
 
 def _graph(tensor):

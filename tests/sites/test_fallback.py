@@ -45,6 +45,8 @@ def test_what_no_rule_explains_is_announced(name, layer):
 @pytest.mark.parametrize(
     "name",
     ["nested", "layer called twice", "sub-model used twice", "residual", "dict of inputs",
+     "function", "functions in functions, compiled",
+     "in the open and in a function", "function with a signature",
      "list of outputs", "subclassed", "frozen layer", "layers called by keyword"],
 )  # fmt: skip
 def test_structures_that_the_rules_explain_stay_fast(name):
