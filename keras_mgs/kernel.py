@@ -337,7 +337,7 @@ def _blocks(model, x, rows, training):
         stack.enter_context(autodiff.twice_differentiable())
         tape = stack.enter_context(autodiff.tape())
         stack.enter_context(keras.StatelessScope())
-        f = raw_outputs(model(x, training=training))
+        f = raw_outputs(model(x, training=training), model)
     rows = ops.cast(rows, f.dtype)
     if len(rows.shape) == 4:
         rows = ops.reshape(rows, (-1, *rows.shape[2:]))
@@ -405,7 +405,7 @@ def _finite(result, model, x, training):
         return result
     x = checks.read(x)
     with keras.StatelessScope():
-        f = raw_outputs(model(x, training=training))
+        f = raw_outputs(model(x, training=training), model)
     if not bool(tf.reduce_all(tf.math.is_finite(f))):
         raise ValueError(
             "Expected the model's outputs on these samples to be finite numbers. Received: "
