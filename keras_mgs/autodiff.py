@@ -1,10 +1,12 @@
 """Reverse passes. The only file that knows `tf.GradientTape`."""
 
 import contextlib
+import re
+import threading
 
 import tensorflow as tf
 
-from keras_mgs import hooks
+from keras_mgs import derivatives, hooks  # noqa: F401  (TensorFlow's registry gets them)
 
 # For what users call in a tf.function of theirs: its AutoGraph would translate our code too.
 as_written = tf.autograph.experimental.do_not_convert
@@ -69,7 +71,14 @@ def values(weights):
 
 def trace(function, x, size):
     """Trace, without running it, `function` of a batch like `x` of `size` samples."""
-    specs = tf.nest.map_structure(lambda t: tf.TensorSpec((size, *t.shape[1:]), t.dtype), x)
+
+    def spec(t):
+        if t is None:
+            return None
+        kind = tf.SparseTensorSpec if isinstance(t, tf.SparseTensor) else tf.TensorSpec
+        return kind((size, *t.shape[1:]), t.dtype)
+
+    specs = tf.nest.map_structure(spec, x)
     tf.function(function, autograph=False).get_concrete_function(specs)
 
 
@@ -80,13 +89,33 @@ def connected(tape, target, sources):
 
 def gradient(tape, target, sources, cotangent=None):
     """`cotangentᵀ ∂target/∂sources`, a dense tensor per source; zeros where unconnected."""
-    gradients = tape.gradient(
-        target,
-        sources,
-        output_gradients=cotangent,
-        unconnected_gradients=tf.UnconnectedGradients.ZERO,
-    )
+    try:
+        gradients = tape.gradient(
+            target,
+            sources,
+            output_gradients=cotangent,
+            unconnected_gradients=tf.UnconnectedGradients.ZERO,
+        )
+    except LookupError as error:
+        raise _without_derivative(error, target) from error
     return [tf.convert_to_tensor(g) for g in gradients]
+
+
+def _without_derivative(error, target):
+    """The error that says which operation, of which layer, TensorFlow cannot differentiate."""
+    kind = next(iter(re.findall(r"no entry for: (\w+)", str(error))), None)
+    if kind is None:
+        return error
+    names = []
+    if tf.is_symbolic_tensor(target):
+        names = [o.name for o in target.graph.get_operations() if o.type == kind]
+    paths = sorted({re.sub(r"^(gradient_tape/)+|/[^/]*$", "", name) for name in names})
+    where = f", of {', '.join(repr(p) for p in paths)}" if paths else ""
+    return NotImplementedError(
+        f"MGS needs a derivative that TensorFlow does not have: that of '{kind}'{where}. An "
+        "operation that ends in Grad is the derivative of another one, which the penalties "
+        "differentiate twice. Replace it by one that is made of others, or train without a penalty."
+    )
 
 
 def cotangents(tape, f, tensors, rows):
@@ -120,12 +149,29 @@ def row_jacobian(tape, f, sources, rows):
 def _map_rows(function, rows):
     """`function` over the first axis: vectorised, or in a loop where TensorFlow cannot."""
     try:
-        return tf.vectorized_map(function, rows)
+        with _unlogged():
+            return tf.vectorized_map(function, rows)
     except (ValueError, NotImplementedError, tf.errors.OpError):  # e.g. through LSTM and GRU
         signature = tf.nest.map_structure(
             lambda t: tf.TensorSpec(t.shape, t.dtype), function(rows[0])
         )
         return tf.map_fn(function, rows, fn_output_signature=signature)
+
+
+@contextlib.contextmanager
+def _unlogged():
+    """What this thread tries, TensorFlow does not log: there is another way where it fails."""
+    thread = threading.get_ident()
+
+    def kept(record):
+        return record.thread != thread
+
+    logger = tf.get_logger()
+    logger.addFilter(kept)
+    try:
+        yield
+    finally:
+        logger.removeFilter(kept)
 
 
 def after(tensors):

@@ -1,6 +1,7 @@
 """The raw output f of a network: softmax and sigmoid undone, structures flattened."""
 
 import inspect
+import math
 import warnings
 import weakref
 
@@ -8,6 +9,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 from keras import ops
+
+from keras_mgs import checks
 
 _NORMALISING = {"Softmax", "Sigmoid", "LogSoftmax"}
 # These only move, select or repeat entries: what they do to probabilities they do to logits.
@@ -65,16 +68,9 @@ def raw_outputs(outputs, model=None):
                 "Every output of the model must have the samples on its first axis. "
                 "Received: a scalar output. Use a model that returns one row per sample."
             )
-        per_sample = 1
-        for size in f.shape[1:]:
-            if size is None:
-                raise ValueError(
-                    "MGS must know how many outputs a sample has. "
-                    f"Received: an output of shape {tuple(f.shape)}. "
-                    "Give inputs whose shape, but for the batch, is fixed."
-                )
-            per_sample *= size
-        parts.append(ops.reshape(f, (-1, per_sample)))
+        sizes = f.shape[1:]
+        per_sample = -1 if None in sizes else math.prod(sizes)
+        parts.append(ops.reshape(f, (ops.shape(f)[0] if None in sizes else -1, per_sample)))
     if not parts:
         raise ValueError(
             "Expected the model to return at least one output. "
@@ -92,11 +88,9 @@ def predict(model, x, batch_size):
         autograph=False,
         reduce_retracing=True,
     )
-    n = keras.tree.flatten(x)[0].shape[0]
-    pieces = [
-        keras.tree.map_structure(lambda leaf: tf.convert_to_tensor(leaf[i : i + batch_size]), x)  # noqa: B023
-        for i in range(0, n, batch_size)
-    ]
+    x = checks.inputs("x", model, x)
+    n = checks.number_of_samples(x)
+    pieces = [checks.samples(x, i, i + batch_size) for i in range(0, n, batch_size)]
     return np.concatenate([run(piece).numpy() for piece in pieces])
 
 

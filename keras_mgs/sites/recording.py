@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from keras_mgs import autodiff, hooks
+from keras_mgs import autodiff, checks, hooks
 from keras_mgs.outputs import raw_outputs
 from keras_mgs.sites import pooling, registry
 from keras_mgs.sites.site import OneHot, Shape
@@ -42,8 +42,9 @@ class Call:
 
     @property
     def x(self):
-        """The layer's first input, (n, …)."""
-        return self.args[0] if self.args else next(iter(self.kwargs.values()))
+        """The layer's first input, (n, …), a dense tensor."""
+        x = self.args[0] if self.args else next(iter(self.kwargs.values()))
+        return tf.sparse.to_dense(x) if isinstance(x, tf.SparseTensor) else x
 
     @property
     def z(self):
@@ -78,7 +79,7 @@ class Recording:
     """
 
     def __init__(self, model):
-        self.weights = list(model.trainable_weights)
+        self.weights = checks.weights(model)
         self._sites: dict[int, list] = {id(w): [] for w in self.weights}
         self._owners = {
             id(v): layer
@@ -96,7 +97,8 @@ class Recording:
         self._active = []  # layers whose own call is running
         self._results = {}  # what a layer returned: (layer, its sites, the result), by id
         self._pools = []  # (such a result, how many operations read it, pooling layer, output)
-        self._reads = set()  # the operations by which layers read their own weights
+        # The operations that read weights before, or as part of their own layer's call.
+        self._reads = _readers(self.weights)
         self.coupled = False  # whether batch statistics make the samples depend on each other
 
     def sites(self, weight):
@@ -112,12 +114,8 @@ class Recording:
 
         Leave to the fallback what its sites cannot tell apart by sample. That is a site whose first
         axis is not the samples', that lives in a loop's body, or that the tape did not see
-        (gradient checkpointing). And what something reads that nobody watched (a function that was
-        traced before).
+        (gradient checkpointing).
         """
-        for weight in self.weights:
-            if _readers(_graph(f), [weight]) - self._reads:
-                self._unexplained.add(id(weight))
         self._look_through_pools()
         seen = [(i, t) for i, group in self._sites.items() for s in group for t in s.tensors]
         connected = autodiff.connected(tape, f, [t for _, t in seen])
@@ -171,8 +169,7 @@ class Recording:
             noting = {name: _noting(name, getattr(layer, name), handed) for name in names}
             running = functools.partial(type(layer).call, hooks.with_attributes(layer, **noting))
         own = [w for w in self.weights if self._owners.get(id(w)) is layer]
-        graph = None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
-        read_before = _readers(graph, own)
+        read_before = _readers(own)
         self._active.append(layer)
         try:
             result = running(*args, **kwargs)
@@ -185,7 +182,7 @@ class Recording:
             self._sites[weight].append(site)
         self._results[id(result)] = layer, list(sites.values()), result
         self._unexplained |= {id(w) for w in own} - sites.keys()
-        self._reads |= _readers(graph, own) - read_before
+        self._reads |= _readers(own) - read_before
         return result
 
     def pool(self, layer, call, x):
@@ -207,6 +204,12 @@ class Recording:
                 group[[s is site for s in group].index(True)] = better
         self._pools.clear()
 
+    def leave_what_others_read(self):
+        """End the watching: a function that was traced before may read a weight unseen."""
+        for weight in self.weights:
+            if _readers([weight]) - self._reads:
+                self._unexplained.add(id(weight))
+
     def note_read(self, weight):
         """A weight is read: outside of its own layer's call, no rule can know what for."""
         if self._owners.get(id(weight)) not in self._active:
@@ -219,16 +222,17 @@ def record(model, x, training):
 
     Layers and weights are watched through attributes of the instances, put back at the end.
     """
-    unsound = survey(model, x, training).unsound
+    found = survey(model, x, training)
     with _watch(model) as recording:
-        recording.leave_to_fallback(unsound)
+        recording.leave_to_fallback(found.unsound)
+        recording.coupled |= found.coupled
         yield recording
 
 
 def signature(model):
     """Equal for equal states of a model's structure: what is compiled for one holds for both."""
     layers = tuple(id(layer) for layer in model._flatten_layers())
-    return layers, tuple(id(w) for w in model.trainable_weights)
+    return layers, tuple(id(w) for w in checks.weights(model))
 
 
 def survey(model, x, training):
@@ -237,39 +241,60 @@ def survey(model, x, training):
     Whether a site's first axis is the samples' may not show in a pass of unknown batch size, and
     may seem so by chance in one of a known size. So the model is traced, not run, at other sizes.
     """
-    leaves = keras.tree.flatten(x)
+    leaves = checks.leaves(x)
     known = _SURVEYS.setdefault(model, {})
     n = leaves[0].shape[0]
-    sizes = _TRIAL_SIZES if n in (None, _TRIAL_SIZES[0]) else _TRIAL_SIZES[:1]
-    shapes = tuple((tuple(t.shape[1:]), str(t.dtype)) for t in leaves)
+    several = n in (None, _TRIAL_SIZES[0]) or not _declares_outputs(model)
+    sizes = _TRIAL_SIZES if several else _TRIAL_SIZES[:1]
+    shapes = tuple(
+        t if t is None else (type(t), tuple(t.shape[1:]), str(t.dtype))
+        for t in keras.tree.flatten(x)
+    )
     key = (bool(training), signature(model), shapes, sizes)
     if key not in known:
-        found, unsound = [], set()
+        known[key] = _look(model, x, training, sizes, n)
+    if not known[key].grows or n is None:
+        return known[key]
+    if (key, n) not in known:  # only a batch of this size tells how many outputs one has
+        known[key, n] = _look(model, x, training, (n,), n)._replace(coupled=True, grows=True)
+    return known[key, n]
 
-        def trial(x):
-            with (
-                autodiff.twice_differentiable(),
-                autodiff.tape() as tape,
-                _watch(model) as recording,
-                keras.StatelessScope(),
-            ):
-                f = raw_outputs(model(x, training=training), model)
-            recording.check(tape, f)
-            unsound.update(recording.unexplained())
-            dtype = keras.backend.result_type(f.dtype, "float32")
-            facts = (recording.coupled, recording.width(), recording.shapes())
-            found.append((f.shape[1], dtype, *facts))
 
-        for size in sizes:
-            try:
-                autodiff.trace(trial, x, size)
-            except Exception:  # a model for one batch size only; any error of its own comes again
-                unsound.update(id(w) for w in model.trainable_weights)
-        if not found:
-            autodiff.trace(trial, x, n)
-        slow = sum(math.prod(w.shape) for w in model.trainable_weights if id(w) in unsound)
-        known[key] = Survey(frozenset(unsound), slow, *found[0])
-    return known[key]
+def _look(model, x, training, sizes, n):
+    """The `Survey` of passes of some sizes."""
+    found, unsound = [], set()
+
+    def trial(x):
+        with (
+            autodiff.twice_differentiable(),
+            autodiff.tape() as tape,
+            _watch(model) as recording,
+            keras.StatelessScope(),
+        ):
+            f = raw_outputs(model(x, training=training), model)
+        recording.check(tape, f)
+        unsound.update(recording.unexplained())
+        dtype = keras.backend.result_type(f.dtype, "float32")
+        facts = (recording.coupled, recording.width(), recording.shapes())
+        found.append((f.shape[1], dtype, *facts))
+
+    for size in sizes:
+        try:
+            autodiff.trace(trial, x, size)
+        except Exception:  # a model for one batch size only; any error of its own comes again
+            unsound.update(id(w) for w in checks.weights(model))
+    if not found:
+        autodiff.trace(trial, x, n)
+    slow = sum(math.prod(w.shape) for w in checks.weights(model) if id(w) in unsound)
+    grows = len({facts[0] for facts in found}) > 1
+    q, dtype, coupled, *facts = found[0]
+    return Survey(frozenset(unsound), slow, q, dtype, coupled or grows, *facts, grows)
+
+
+def _declares_outputs(model):
+    """Whether a model says how many outputs a sample has, so that they cannot grow with it."""
+    outputs = getattr(model, "outputs", None)
+    return bool(outputs) and all(None not in t.shape[1:] for t in keras.tree.flatten(outputs))
 
 
 class Survey(NamedTuple):
@@ -280,9 +305,11 @@ class Survey(NamedTuple):
         slow: how many numbers these weights are.
         outputs: q.
         dtype: that of J.
-        coupled: whether a sample's outputs depend on the others: by batch statistics.
+        coupled: whether a sample's outputs depend on the others: by batch statistics, or because
+            they are as many as the batch has samples.
         width: how many numbers a sample's cotangents at all sites are.
         shapes: the `Shape` of each weight that has features, by its id.
+        grows: whether q depends on the number of samples.
     """
 
     unsound: frozenset
@@ -292,6 +319,7 @@ class Survey(NamedTuple):
     coupled: bool
     width: int
     shapes: dict[int, Shape]
+    grows: bool
 
     def numbers(self, n):
         """How many numbers n samples' cotangents, and slow rows of J, are for one output."""
@@ -358,6 +386,7 @@ def _watch(model):
             # Every way of reading a `keras.Variable` passes through this method.
             stack.enter_context(hooks.replaced(weight, "_maybe_autocast", noted(weight)))
         yield recording
+    recording.leave_what_others_read()
 
 
 def _noting(name, activation, handed):
@@ -369,8 +398,9 @@ def _noting(name, activation, handed):
     return note
 
 
-def _readers(graph, weights):
-    """The operations of a graph that take what weights hold: those of a function called, too."""
+def _readers(weights):
+    """The operations of this graph that take what weights hold: those of a function called, too."""
+    graph = None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
     if not hasattr(graph, "captures"):  # eager; the survey, which is a graph, has looked
         return set()
     inside = {id(outer): inner for outer, inner in graph.captures}
