@@ -2,12 +2,16 @@
 
 import contextlib
 import re
+import sys
 import threading
 
+import keras
 import tensorflow as tf
 
 from keras_mgs import derivatives, hooks  # noqa: F401  (TensorFlow's registry gets them)
 
+# Where Keras' LSTM and GRU look for kernels of their own.
+_RECURRENT = sys.modules[keras.layers.LSTM.__module__].backend
 # For what users call in a tf.function of theirs: its AutoGraph would translate our code too.
 as_written = tf.autograph.experimental.do_not_convert
 
@@ -24,14 +28,21 @@ def twice_differentiable():
     `tf.nn.moments`, which batch and group normalisation call, stops the gradient from the variance
     to the mean: right for a first derivative, where that part is zero, and wrong for a second.
     A function of the user's, traced before, would keep that, and hide the layers that it calls:
-    what is a `tf.function` runs as part of the pass.
+    what is a `tf.function` runs as part of the pass. And cuDNN's LSTM and GRU have no second
+    derivative; Keras has forms made of other operations, which it takes where there is no cuDNN.
     """
     function = type(tf.function(lambda: None))
     with (
         hooks.replaced(tf.nn, "moments", lambda _: _moments),
+        hooks.replaced(_RECURRENT, "lstm", lambda _: _without_cudnn),
+        hooks.replaced(_RECURRENT, "gru", lambda _: _without_cudnn),
         hooks.replaced(function, "__call__", _as_part_of_the_pass),
     ):
         yield
+
+
+def _without_cudnn(*args, **kwargs):
+    raise NotImplementedError("a second derivative of cuDNN's kernels")
 
 
 def _as_part_of_the_pass(call):

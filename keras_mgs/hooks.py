@@ -2,6 +2,7 @@
 
 import contextlib
 import threading
+from typing import Any
 
 _LOCK = threading.Lock()
 _INSTALLED: dict = {}  # the hooks that some thread uses now, by (id of the thing, name)
@@ -69,7 +70,11 @@ def is_own(thing, name):
 
 def with_attributes(thing, **values):
     """`thing`, its state and all, but with other values of some attributes for who has this one."""
-    fixed = {name: property(lambda _, value=value: value) for name, value in values.items()}
-    double = object.__new__(type(type(thing).__name__, (type(thing),), fixed))
+
+    def fixed(value):
+        return property(lambda _: value)
+
+    properties = {name: fixed(value) for name, value in values.items()}
+    double: Any = object.__new__(type(type(thing).__name__, (type(thing),), properties))
     object.__setattr__(double, "__dict__", vars(thing))
     return double

@@ -27,17 +27,19 @@ def jacobian(model, x, *, training=False, batch_size=None):
     """Jacobian of the raw outputs with respect to the trainable weights.
 
     `J[i, a] = ∂f_a(x_i) / ∂θ`, θ being `model.trainable_weights`, each flattened in C order, and
-    f the outputs before a final softmax or sigmoid, flattened per sample and concatenated.
+    f the outputs before a final softmax or sigmoid, flattened per sample and concatenated. The
+    scales of float8, which optimizers overwrite, are no part of θ.
 
     Args:
         model: a built `keras.Model` with trainable weights.
-        x: its inputs, n samples: an array, a tensor, a list or dict of them as the model takes it,
-            or a `tf.data.Dataset` (of x, or of (x, y) tuples).
+        x: its inputs, n samples: an array, a tensor, a DataFrame, sparse or of strings where the
+            model takes such, a list or dict of them (None: an optional input left out), or a
+            `tf.data.Dataset` (of x, or of (x, y) tuples).
         training: whether the forward pass is that of training. The model's state (moving
             statistics, random seeds) is left as it was, so dropout draws the same masks in every
             piece of `batch_size` samples.
         batch_size: samples computed at a time; None: 32, or all of them where they depend on each
-            other (batch normalisation with `training=True`).
+            other (batch normalisation with `training=True`, or more outputs in larger batches).
 
     Returns:
         A tensor (n, q, p) of the outputs' dtype (float32 for half precision), q raw outputs and p

@@ -287,8 +287,8 @@ def _look(model, x, training, sizes, n):
         autodiff.trace(trial, x, n)
     slow = sum(math.prod(w.shape) for w in checks.weights(model) if id(w) in unsound)
     grows = len({facts[0] for facts in found}) > 1
-    q, dtype, coupled, *facts = found[0]
-    return Survey(frozenset(unsound), slow, q, dtype, coupled or grows, *facts, grows)
+    q, dtype, coupled, width, shapes = found[0]
+    return Survey(frozenset(unsound), slow, q, dtype, coupled or grows, width, shapes, grows)
 
 
 def _declares_outputs(model):
@@ -400,10 +400,10 @@ def _noting(name, activation, handed):
 
 def _readers(weights):
     """The operations of this graph that take what weights hold: those of a function called, too."""
-    graph = None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
-    if not hasattr(graph, "captures"):  # eager; the survey, which is a graph, has looked
+    if tf.executing_eagerly():  # the survey, which is a graph, has looked
         return set()
-    inside = {id(outer): inner for outer, inner in graph.captures}
+    captures = getattr(tf.compat.v1.get_default_graph(), "captures", ())
+    inside = {id(outer): inner for outer, inner in captures}
     handles = [inside.get(id(getattr(w._value, "handle", None))) for w in weights]
     found = [o for t in handles if t is not None for o in t.consumers()]
     return {o.name for o in found if "Assign" not in o.type and o.type != "VariableShape"}
