@@ -1,9 +1,17 @@
 """Reverse passes. The only file that knows `tf.GradientTape`."""
 
 import contextlib
+import re
+import sys
+import threading
 
+import keras
 import tensorflow as tf
 
+from keras_mgs import derivatives, hooks  # noqa: F401  (TensorFlow's registry gets them)
+
+# Where Keras' LSTM and GRU look for kernels of their own.
+_RECURRENT = sys.modules[keras.layers.LSTM.__module__].backend
 # For what users call in a tf.function of theirs: its AutoGraph would translate our code too.
 as_written = tf.autograph.experimental.do_not_convert
 
@@ -15,16 +23,43 @@ def tape():
 
 @contextlib.contextmanager
 def twice_differentiable():
-    """Let the batch statistics of passes in this context be differentiated more than once.
+    """Let passes in this context, of this thread, be looked into and differentiated repeatedly.
 
     `tf.nn.moments`, which batch and group normalisation call, stops the gradient from the variance
     to the mean: right for a first derivative, where that part is zero, and wrong for a second.
+    A function of the user's, traced before, would keep that, and hide the layers that it calls:
+    what is a `tf.function` runs as part of the pass. And cuDNN's LSTM and GRU have no second
+    derivative; Keras has forms made of other operations, which it takes where there is no cuDNN.
     """
-    original, tf.nn.moments = tf.nn.moments, _moments
-    try:
+    function = type(tf.function(lambda: None))
+    with (
+        hooks.replaced(tf.nn, "moments", lambda _: _moments),
+        hooks.replaced(_RECURRENT, "lstm", lambda _: _without_cudnn),
+        hooks.replaced(_RECURRENT, "gru", lambda _: _without_cudnn),
+        hooks.replaced(function, "__call__", _as_part_of_the_pass),
+    ):
         yield
-    finally:
-        tf.nn.moments = original
+
+
+def _without_cudnn(*args, **kwargs):
+    raise NotImplementedError("a second derivative of cuDNN's kernels")
+
+
+def _as_part_of_the_pass(call):
+    def run(function, *args, **kwargs):
+        python = function.python_function
+        ours_to_inline = not (getattr(python, "__module__", None) or "").startswith("tensorflow.")
+        if function.input_signature is not None:  # it would make tensors of what is none
+            ours_to_inline &= all(tf.is_tensor(a) for a in tf.nest.flatten((args, kwargs)))
+        if not ours_to_inline:
+            return call(function, *args, **kwargs)
+        if not getattr(function, "_autograph", True):
+            return python(*args, **kwargs)
+        status = tf.__internal__.autograph.control_status_ctx()
+        with type(status)(status=type(status.status).ENABLED) as enabled:
+            return tf.__internal__.autograph.tf_convert(python, enabled)(*args, **kwargs)
+
+    return run
 
 
 def _moments(x, axes, shift=None, keepdims=False, name=None):
@@ -47,7 +82,14 @@ def values(weights):
 
 def trace(function, x, size):
     """Trace, without running it, `function` of a batch like `x` of `size` samples."""
-    specs = tf.nest.map_structure(lambda t: tf.TensorSpec((size, *t.shape[1:]), t.dtype), x)
+
+    def spec(t):
+        if t is None:
+            return None
+        kind = tf.SparseTensorSpec if isinstance(t, tf.SparseTensor) else tf.TensorSpec
+        return kind((size, *t.shape[1:]), t.dtype)
+
+    specs = tf.nest.map_structure(spec, x)
     tf.function(function, autograph=False).get_concrete_function(specs)
 
 
@@ -58,13 +100,33 @@ def connected(tape, target, sources):
 
 def gradient(tape, target, sources, cotangent=None):
     """`cotangentᵀ ∂target/∂sources`, a dense tensor per source; zeros where unconnected."""
-    gradients = tape.gradient(
-        target,
-        sources,
-        output_gradients=cotangent,
-        unconnected_gradients=tf.UnconnectedGradients.ZERO,
-    )
+    try:
+        gradients = tape.gradient(
+            target,
+            sources,
+            output_gradients=cotangent,
+            unconnected_gradients=tf.UnconnectedGradients.ZERO,
+        )
+    except LookupError as error:
+        raise _without_derivative(error, target) from error
     return [tf.convert_to_tensor(g) for g in gradients]
+
+
+def _without_derivative(error, target):
+    """The error that says which operation, of which layer, TensorFlow cannot differentiate."""
+    kind = next(iter(re.findall(r"no entry for: (\w+)", str(error))), None)
+    if kind is None:
+        return error
+    names = []
+    if tf.is_symbolic_tensor(target):
+        names = [o.name for o in target.graph.get_operations() if o.type == kind]
+    paths = sorted({re.sub(r"^(gradient_tape/)+|/[^/]*$", "", name) for name in names})
+    where = f", of {', '.join(repr(p) for p in paths)}" if paths else ""
+    return NotImplementedError(
+        f"MGS needs a derivative that TensorFlow does not have: that of '{kind}'{where}. An "
+        "operation that ends in Grad is the derivative of another one, which the penalties "
+        "differentiate twice. Replace it by one that is made of others, or train without a penalty."
+    )
 
 
 def cotangents(tape, f, tensors, rows):
@@ -98,12 +160,29 @@ def row_jacobian(tape, f, sources, rows):
 def _map_rows(function, rows):
     """`function` over the first axis: vectorised, or in a loop where TensorFlow cannot."""
     try:
-        return tf.vectorized_map(function, rows)
+        with _unlogged():
+            return tf.vectorized_map(function, rows)
     except (ValueError, NotImplementedError, tf.errors.OpError):  # e.g. through LSTM and GRU
         signature = tf.nest.map_structure(
             lambda t: tf.TensorSpec(t.shape, t.dtype), function(rows[0])
         )
         return tf.map_fn(function, rows, fn_output_signature=signature)
+
+
+@contextlib.contextmanager
+def _unlogged():
+    """What this thread tries, TensorFlow does not log: there is another way where it fails."""
+    thread = threading.get_ident()
+
+    def kept(record):
+        return record.thread != thread
+
+    logger = tf.get_logger()
+    logger.addFilter(kept)
+    try:
+        yield
+    finally:
+        logger.removeFilter(kept)
 
 
 def after(tensors):

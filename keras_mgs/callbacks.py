@@ -3,7 +3,7 @@
 import keras
 
 from keras_mgs import checks
-from keras_mgs.kernel import measure
+from keras_mgs.kernel import check_size, measure
 
 METRICS = ("trace", "log_det")
 
@@ -22,7 +22,8 @@ class MGSMetrics(keras.callbacks.Callback):
     Several probe batches, given as `{"clean": x1, "noisy": x2}`, have keys of their own:
     `mgs_trace_clean`, `mgs_trace_noisy`, …
 
-    The cost of "log_det" grows with (n*q)³: 32 to 128 samples are enough to see the course.
+    The cost of "log_det" grows with (n*q)³: 32 to 128 samples are enough to see the course. More
+    than 16,384 rows (n*q), or than fit into memory, are an error when training begins.
 
     Args:
         x: the probe batch: an array, a tensor, a list or dict of them as the model takes it, or a
@@ -57,7 +58,7 @@ class MGSMetrics(keras.callbacks.Callback):
         self.metrics = tuple(checks.choice("metrics", m, METRICS) for m in metrics)
         self.every = checks.count("every", every)
         self.batch_size = checks.count("batch_size", batch_size)
-        self.training = bool(training)
+        self.training = checks.flag("training", training)
         if x is None:
             raise ValueError(
                 "Expected `x`, the samples to measure on. Received: x=None. "
@@ -72,7 +73,10 @@ class MGSMetrics(keras.callbacks.Callback):
         named = isinstance(self.x, dict) and not checks.takes_dict(self.model, self.x)
         probes = {f"_{n}": x for n, x in checks.probes(self.x).items()} if named else {"": self.x}
         for ending, x in probes.items():
-            checks.inputs(f"x['{ending[1:]}']" if ending else "x", self.model, x)
+            name = f"x['{ending[1:]}']" if ending else "x"
+            data = checks.inputs(name, self.model, x)
+            if "log_det" in self.metrics:
+                check_size(name, self.model, data, self.training)
         self._probes, self._logs = probes, {}
 
     def on_epoch_end(self, epoch, logs=None):

@@ -13,7 +13,7 @@ tree = keras.tree
 def model(model):
     """A built Keras model with something to differentiate."""
     built(model)
-    if not model.trainable_weights:
+    if not weights(model):
         raise ValueError(
             "Expected `model` to have trainable weights. "
             f"Received: '{model.name}' with {len(model.weights)} weights, none of them trainable. "
@@ -104,10 +104,11 @@ def batch_size(value):
 def finite(name, data):
     """Numbers without NaN and infinity, wherever that can be seen before the work starts."""
     for path, leaf in tree.flatten_with_path(data):
+        leaf = leaf.values if isinstance(leaf, tf.SparseTensor) else leaf
         if tf.is_symbolic_tensor(leaf) or not hasattr(leaf, "dtype"):
             continue
         array = np.asarray(leaf)
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
+        if array.dtype.kind in "fc" and not np.isfinite(array).all():
             where = "".join(f"[{p!r}]" for p in path)
             raise ValueError(
                 f"Expected `{name}` to be finite. Received: {name}{where} of shape {array.shape} "
@@ -116,46 +117,157 @@ def finite(name, data):
             )
 
 
+def flag(name, value):
+    """True or False."""
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"Expected `{name}` to be True or False. Received: {name}={value!r}.")
+    return bool(value)
+
+
+def weights(model):
+    """The weights θ: the trainable ones, but those that optimizers overwrite (float8's scales)."""
+    return [w for w in model.trainable_weights if not getattr(w, "overwrite_with_gradient", False)]
+
+
 def inputs(name, model, x):
-    """`x` as tensors that the model takes."""
-    leaves = [_array(name, leaf) for leaf in tree.flatten(x)]
-    sizes = {leaf.shape[0] for leaf in leaves}
+    """`x` as tensors that the model takes; None where it allows an input to be left out."""
+    x = tree.map_structure(_plain, read(x))
+    declared = _in_order(model, x)
+    dtypes = {} if declared is None else {id(leaf): i.dtype for leaf, i in declared}
+    optional = declared is None or {id(leaf) for leaf, i in declared if _is_optional(i)}
+    found = leaves(x)
+    for leaf in tree.flatten(x):
+        if leaf is None and found and (optional is True or id(leaf) in optional):
+            continue
+        _dense_or_sparse(name, leaf, dtypes.get(id(leaf)))
+    sizes = {leaf.shape[0] for leaf in found}
     if len(sizes) != 1:
         raise ValueError(
             f"Expected every array of `{name}` to have the same number of samples. "
             f"Received: {sorted(sizes, key=str) or 'no array at all'}."
         )
-    x = tree.pack_sequence_as(x, leaves)
     finite(name, x)
     fits(name, model, x)
-    return tree.map_structure(tf.convert_to_tensor, x)
+    return tree.map_structure(lambda t: t if _is_whole(t) else tf.convert_to_tensor(t), x)
 
 
-def _array(name, leaf):
-    """One dense, non-empty array of numbers, samples first."""
-    if isinstance(leaf, tf.SparseTensor | tf.RaggedTensor):
+def leaves(x):
+    """The arrays of a structure, without what is left out."""
+    return [leaf for leaf in tree.flatten(x) if leaf is not None]
+
+
+def samples(x, start, stop):
+    """Some samples of a batch: dense and sparse tensors, or None, in any structure."""
+
+    def part(t):
+        if isinstance(t, tf.SparseTensor):
+            size = tf.minimum(tf.cast(stop, "int64"), t.dense_shape[0]) - start
+            first = [start, *[0] * (len(t.shape) - 1)]
+            return tf.sparse.slice(t, first, tf.concat([[size], t.dense_shape[1:]], 0))
+        return t if t is None else t[start:stop]
+
+    return tree.map_structure(part, x)
+
+
+def number_of_samples(x):
+    """n: an integer, or a tensor where it is not known yet."""
+    t = leaves(x)[0]
+    if t.shape[0] is not None:
+        return t.shape[0]
+    return (t.dense_shape if isinstance(t, tf.SparseTensor) else tf.shape(t))[0]
+
+
+def _is_whole(leaf):
+    return leaf is None or isinstance(leaf, tf.SparseTensor)
+
+
+def _plain(leaf):
+    """DataFrames and SciPy's sparse arrays as `fit` takes them; anything else as it is."""
+    package = type(leaf).__module__.split(".")[0]
+    if package == "pandas" and hasattr(leaf, "to_numpy"):
+        array = leaf.to_numpy()
+        return array[:, None] if array.ndim == 1 else array
+    if package == "scipy" and hasattr(leaf, "tocoo"):
+        leaf = leaf.tocoo()
+        indices = np.stack([leaf.row, leaf.col], 1).astype("int64")
+        return tf.sparse.reorder(tf.SparseTensor(indices, leaf.data, leaf.shape))
+    if isinstance(leaf, np.generic) or tf.is_tensor(leaf) or not hasattr(leaf, "__array__"):
+        return leaf
+    return leaf if isinstance(leaf, keras.KerasTensor) else np.asarray(leaf)
+
+
+def _is_optional(declared):
+    return getattr(declared._keras_history.operation, "optional", False)
+
+
+def _in_order(model, x):
+    """(leaf, declared input) in pairs; None where the model declares none, or others."""
+    given = _given_in_order(model, x)
+    declared = _declared_inputs(model)
+    if given is None or len(given) != len(declared):
+        return None
+    return list(zip(given, declared, strict=True))
+
+
+def _given_in_order(model, x):
+    """The leaves of x as the model declares its inputs; None if it does not, or not by name."""
+    declared = _declared_inputs(model)
+    if declared is None:
+        return None
+    if isinstance(x, dict):
+        names = [i.name for i in declared]
+        if set(names) != set(x):
+            return None
+        x = [x[n] for n in names]
+    return tree.flatten(x)
+
+
+def _dense_or_sparse(name, leaf, dtype):
+    """Look at one non-empty array of numbers, or strings where the model wants them."""
+    if isinstance(leaf, tf.RaggedTensor):
         raise TypeError(
             f"Expected `{name}` to be dense arrays or tensors. "
             f"Received: a {type(leaf).__name__}. Convert it to a dense tensor first."
         )
-    if not hasattr(leaf, "shape") or not hasattr(leaf, "dtype"):
+    unlike = not hasattr(leaf, "shape") or not hasattr(leaf, "dtype")
+    if unlike or isinstance(leaf, keras.KerasTensor):
         raise TypeError(
             f"Expected `{name}` to be an array, a tensor, a list or dict of them, or a "
             f"tf.data.Dataset. Received: {leaf!r} of type {type(leaf).__name__}. "
             "Use np.asarray on plain numbers."
         )
-    leaf = leaf if tf.is_tensor(leaf) else np.asarray(leaf)
-    if isinstance(leaf, np.ndarray) and leaf.dtype.kind in "OSUMmc":
+    kind = tf.as_dtype(leaf.dtype).as_numpy_dtype if tf.is_tensor(leaf) else leaf.dtype
+    kind = np.dtype(kind).kind
+    text = kind in "SU" or (kind == "O" and _is_text(leaf))
+    if dtype == "string" and not text:
         raise TypeError(
-            f"Expected `{name}` to hold numbers. Received: an array of dtype {leaf.dtype}. "
+            f"Expected `{name}` to hold strings, as the model's input does. "
+            f"Received: an array of dtype {_name(leaf.dtype)}. Convert it with astype(str)."
+        )
+    complex_wanted = dtype is not None and "complex" in dtype
+    if kind in "OSUMmV" and not (text and dtype in (None, "string")):
+        raise TypeError(
+            f"Expected `{name}` to hold numbers. Received: an array of dtype {_name(leaf.dtype)}. "
             "Convert it with astype."
+        )
+    if kind == "c" and not complex_wanted:
+        raise TypeError(
+            f"Expected `{name}` to hold real numbers. Received: an array of dtype "
+            f"{_name(leaf.dtype)}. Give the real and imaginary parts, or absolute values."
         )
     if len(leaf.shape) == 0 or leaf.shape[0] == 0:
         raise ValueError(
             f"Expected `{name}` to have at least one sample on its first axis. "
             f"Received: an array of shape {tuple(leaf.shape)}."
         )
-    return leaf
+
+
+def _is_text(leaf):
+    return tf.is_tensor(leaf) or all(isinstance(v, str | bytes) for v in leaf.flat)
+
+
+def _name(dtype):
+    return getattr(dtype, "name", dtype)
 
 
 def training_data(model, loss, x, y, sample_weight):
@@ -223,23 +335,28 @@ def read(data):
     batches = [keras.utils.unpack_x_y_sample_weight(batch)[0] for batch in data]
     if not batches:
         raise ValueError("Expected a tf.data.Dataset with at least one batch. Received: none.")
-    return tree.map_structure(lambda *leaves: tf.concat(leaves, 0), *batches)
+    return tree.map_structure(_joined, *batches)
+
+
+def _joined(*parts):
+    """Batches as one."""
+    if parts[0] is None:
+        return None
+    if isinstance(parts[0], tf.SparseTensor):
+        return tf.sparse.concat(0, list(parts))
+    return tf.concat(parts, 0)
 
 
 def fits(name, model, x):
     """The shapes that the model declares, where it declares any."""
-    inputs = _declared_inputs(model)
-    if inputs is None:
+    given = _given_in_order(model, x)
+    if given is None:
         return
-    declared = [tuple(i.shape) for i in inputs]
-    if isinstance(x, dict):  # in the order of the inputs that the keys name
-        names = [i.name for i in inputs]
-        if set(names) != set(x):
-            return
-        x = [x[n] for n in names]
-    shapes = [tuple(leaf.shape) for leaf in tree.flatten(x)]
+    declared = [tuple(i.shape) for i in _declared_inputs(model)]
+    shapes = [leaf if leaf is None else tuple(leaf.shape) for leaf in given]
     matches = len(shapes) == len(declared) and all(
-        len(s) == len(d) and all(None in (a, b) or a == b for a, b in zip(s, d, strict=True))
+        s is None
+        or (len(s) == len(d) and all(None in (a, b) or a == b for a, b in zip(s, d, strict=True)))
         for s, d in zip(shapes, declared, strict=True)
     )
     if not matches:
@@ -271,7 +388,7 @@ def takes_dict(model, x):
         return {i.name for i in inputs} <= set(x)
     try:  # a subclassed model only shows what it takes when it is called
         with keras.StatelessScope():
-            model(tree.map_structure(lambda leaf: tf.convert_to_tensor(leaf[:1]), x))
+            model(samples(tree.map_structure(tf.convert_to_tensor, x), 0, 1))
     except Exception:  # whatever the user's code raises where the structure is another one
         return False
     return True

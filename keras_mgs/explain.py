@@ -40,6 +40,7 @@ def explain(model, x=None, *, training=False, batch_size=CHUNK):
     Reference: Szolnoky et al., NeurIPS 2022, section 5, on the cost of K.
     """
     checks.model(model)
+    checks.flag("training", training)
     size = checks.count("batch_size", batch_size)
     x = _inputs(model) if x is None else checks.inputs("x", model, x)
     found = survey(model, x, training)
@@ -106,7 +107,7 @@ def _by_layer(model):
     """Trainable weights by the layer that owns them."""
     owners = {id(w): layer for layer in model._flatten_layers() for w in layer._trainable_variables}
     found: dict = {}
-    for w in model.trainable_weights:
+    for w in checks.weights(model):
         found.setdefault(owners[id(w)], []).append(w)
     return found
 

@@ -17,6 +17,7 @@ from keras_mgs.sites import jacobian_blocks, record, signature, survey
 
 EPSILON = 1e-6
 CHUNK = 32
+_LARGEST = 2**14  # rows of K; their eigenvalues take minutes at every measurement
 _NUMBERS = 2**26  # that the cotangents of one piece may be
 _COMPILED: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
@@ -26,17 +27,19 @@ def jacobian(model, x, *, training=False, batch_size=None):
     """Jacobian of the raw outputs with respect to the trainable weights.
 
     `J[i, a] = ∂f_a(x_i) / ∂θ`, θ being `model.trainable_weights`, each flattened in C order, and
-    f the outputs before a final softmax or sigmoid, flattened per sample and concatenated.
+    f the outputs before a final softmax or sigmoid, flattened per sample and concatenated. The
+    scales of float8, which optimizers overwrite, are no part of θ.
 
     Args:
         model: a built `keras.Model` with trainable weights.
-        x: its inputs, n samples: an array, a tensor, a list or dict of them as the model takes it,
-            or a `tf.data.Dataset` (of x, or of (x, y) tuples).
+        x: its inputs, n samples: an array, a tensor, a DataFrame, sparse or of strings where the
+            model takes such, a list or dict of them (None: an optional input left out), or a
+            `tf.data.Dataset` (of x, or of (x, y) tuples).
         training: whether the forward pass is that of training. The model's state (moving
             statistics, random seeds) is left as it was, so dropout draws the same masks in every
             piece of `batch_size` samples.
         batch_size: samples computed at a time; None: 32, or all of them where they depend on each
-            other (batch normalisation with `training=True`).
+            other (batch normalisation with `training=True`, or more outputs in larger batches).
 
     Returns:
         A tensor (n, q, p) of the outputs' dtype (float32 for half precision), q raw outputs and p
@@ -213,7 +216,7 @@ def measure(model, x, metrics, training, batch_size):
 
     Of a model that has diverged they are NaN.
     """
-    x = _samples(model, x, batch_size)
+    x = _samples(model, x, training, batch_size)
     if survey(model, x, training).coupled:
         batch_size = None
     if "log_det" not in metrics:
@@ -227,6 +230,26 @@ def measure(model, x, metrics, training, batch_size):
         found = {"trace": values.sum(), "log_det": np.log(values + shift).sum()}
     found["singular"] = (values <= shift).sum()
     return {k: v for k, v in found.items() if k in (*metrics, "singular")}
+
+
+def check_size(name, model, x, training):
+    """That K of these samples can be computed, and its eigenvalues found, on this machine."""
+    n, q = checks.number_of_samples(x), survey(model, x, training).outputs
+    rows = n * q
+    size = 8 * rows**2
+    fits = rows <= _LARGEST
+    if fits and size > 2**26:  # K, what the decomposition works on, and its other memory
+        try:
+            np.empty(3 * size, dtype="int8")
+        except MemoryError:
+            fits = False
+    if not fits:
+        raise ValueError(
+            f"Expected K of `{name}` to have at most {_LARGEST:,} rows, and three times its size "
+            f"to be free in memory, which 'log_det' needs. Received: {n} samples of {q:,} outputs "
+            f"each, a K of {rows:,} x {rows:,}, {size / 1e9:.1f} GB. Use metrics=('trace',), which "
+            "needs no K, or fewer samples."
+        )
 
 
 def _eigenvalues(k):
@@ -248,7 +271,7 @@ def as_matrix(k):
 def every_row(f, coupled):
     """The rows of J that `jacobian_blocks` is to compute: all of them."""
     if not coupled:
-        return tf.eye(f.shape[1], dtype=f.dtype)
+        return tf.eye(ops.shape(f)[1], dtype=f.dtype)
     return tf.reshape(tf.eye(tf.size(f), dtype=f.dtype), (-1, *tf.unstack(tf.shape(f))))
 
 
@@ -313,20 +336,17 @@ def _tile(model, training, dtype, x, rows, x2=None, rows2=None):
     return ops.reshape(gram(first, second, dtype), (*_counts(x, rows), *counts))
 
 
-def _samples(model, x, batch_size=None, name="x"):
+def _samples(model, x, training, batch_size=None, name="x"):
     """The samples, checked."""
     checks.model(model)
+    checks.flag("training", training)
     checks.batch_size(batch_size)
-    return checks.inputs(name, model, checks.read(x))
-
-
-def _count(x):
-    return keras.tree.flatten(x)[0].shape[0]
+    return checks.inputs(name, model, x)
 
 
 def _counts(x, rows):
     """How many samples a piece is about, and how many rows of J for each of them."""
-    samples = rows.shape[0] if len(rows.shape) == 4 else ops.shape(keras.tree.flatten(x)[0])[0]
+    samples = rows.shape[0] if len(rows.shape) == 4 else checks.number_of_samples(x)
     return samples, rows.shape[-3] if len(rows.shape) == 4 else rows.shape[0]
 
 
@@ -337,7 +357,7 @@ def _blocks(model, x, rows, training):
         stack.enter_context(autodiff.twice_differentiable())
         tape = stack.enter_context(autodiff.tape())
         stack.enter_context(keras.StatelessScope())
-        f = raw_outputs(model(x, training=training))
+        f = raw_outputs(model(x, training=training), model)
     rows = ops.cast(rows, f.dtype)
     if len(rows.shape) == 4:
         rows = ops.reshape(rows, (-1, *rows.shape[2:]))
@@ -351,22 +371,26 @@ def _pieces(model, x, training, batch_size, name="x", one_sample=False):
     batch's outputs, where they are not. Both are padded with zeros to equal sizes, so that one
     compiled function serves them all.
     """
-    x = _samples(model, x, batch_size, name)
-    found, n = survey(model, x, training), _count(x)
+    x = _samples(model, x, training, batch_size, name)
+    found, n = survey(model, x, training), checks.leaves(x)[0].shape[0]
+    if found.outputs is None:
+        raise ValueError(
+            "MGS must know how many outputs a sample has. "
+            f"Received: `{name}`, for which '{model.name}' does not tell. "
+            "Give inputs whose shape, but for the batch, is fixed."
+        )
     if found.coupled and (n is None or batch_size is not None):
         raise ValueError(
             "The samples of this model depend on each other, by batch normalisation as in "
-            "training, so they cannot be computed in pieces, and their number must be known. "
+            "training or because their outputs grow with the batch, so they cannot be computed in "
+            "pieces, and their number must be known. "
             f"Received: batch_size={batch_size}, and {n} samples in `{name}`. "
-            "Leave batch_size out, or use training=False."
+            "Leave batch_size out, or use training=False if it is batch normalisation."
         )
     size = n if found.coupled else min(batch_size or CHUNK, n or CHUNK)
     chunks = [x]
     if n is not None and n > size:
-        chunks = [
-            keras.tree.map_structure(lambda leaf: leaf[start : start + size], x)  # noqa: B023
-            for start in range(0, n, size)
-        ]
+        chunks = [checks.samples(x, start, start + size) for start in range(0, n, size)]
     q, most = found.outputs, rows_at_a_time(found, size)
     count = math.ceil(q / most)
     r = math.ceil(q / count)
@@ -403,9 +427,9 @@ def _finite(result, model, x, training):
     """`result`, if it is finite; an error that says why not, otherwise."""
     if not hasattr(result, "numpy") or bool(tf.reduce_all(tf.math.is_finite(result))):
         return result
-    x = checks.read(x)
+    x = checks.inputs("x", model, x)
     with keras.StatelessScope():
-        f = raw_outputs(model(x, training=training))
+        f = raw_outputs(model(x, training=training), model)
     if not bool(tf.reduce_all(tf.math.is_finite(f))):
         raise ValueError(
             "Expected the model's outputs on these samples to be finite numbers. Received: "
@@ -444,6 +468,14 @@ def _with_xla_where_needed(function):
     def run(*data):
         try:
             return chosen[0](*data)
+        except tf.errors.UnknownError as error:
+            if "pyfunc_" not in error.message:
+                raise
+            raise NotImplementedError(
+                "The exact functions take several reverse passes through the model, of which "
+                "TensorFlow allows a tf.py_function only one. Write what it does with operations "
+                "of TensorFlow or keras.ops, or keep it to the data, before all weights."
+            ) from error
         except tf.errors.OpError as error:
             if chosen[0] is by_xla or not _xla_may_do_better(error):
                 raise

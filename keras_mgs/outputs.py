@@ -1,33 +1,66 @@
 """The raw output f of a network: softmax and sigmoid undone, structures flattened."""
 
+import inspect
+import math
 import warnings
+import weakref
 
 import keras
 import numpy as np
 import tensorflow as tf
 from keras import ops
 
+from keras_mgs import checks
+
 _NORMALISING = {"Softmax", "Sigmoid", "LogSoftmax"}
-# These change neither which numbers come out nor their order within a sample.
-_TRANSPARENT = {"Identity", "Cast", "Reshape", "StopGradient", "CheckNumerics"}
-# These, with constants, leave an output that is still a normalised one.
-_ELEMENTWISE = {"AddV2", "Sub", "Mul", "RealDiv", "Maximum", "Minimum", "Neg", "Log", "Transpose"}
-_WARNED: set[str] = set()
+# These only move, select or repeat entries: what they do to probabilities they do to logits.
+_MOVING = {
+    "BatchToSpaceND", "BroadcastTo", "Cast", "CheckNumerics", "ConcatV2", "EnsureShape",
+    "ExpandDims", "Gather", "GatherNd", "GatherV2", "Identity", "IdentityN", "MatrixDiagPartV3",
+    "Pack", "ParallelConcat", "Reshape", "ReverseSequence", "ReverseV2", "Roll", "Slice",
+    "SpaceToBatchND", "Split", "SplitV", "Squeeze", "StopGradient", "StridedSlice",
+    "TensorListConcatV2", "TensorListFromTensor", "TensorListGetItem", "TensorListSetItem",
+    "TensorListStack", "Tile", "Transpose", "Unpack",
+}  # fmt: skip
+# Whatever else these make of nothing but probabilities and constants, is made of probabilities.
+_COMBINING = _MOVING | {
+    "Add", "AddN", "AddV2", "BatchMatMulV2", "BatchMatMulV3", "ClipByValue", "Cumsum", "DivNoNan",
+    "Einsum", "Exp", "Log", "Log1p", "MatMul", "Max", "Maximum", "Mean", "Min", "Minimum", "Mul",
+    "MulNoNan", "Neg", "Pad", "PadV2", "Pow", "Prod", "RealDiv", "Reciprocal", "ScatterNd",
+    "Select", "SelectV2", "Sqrt", "Square", "Sub", "Sum", "TensorListReserve",
+    "TensorScatterUpdate", "TopKV2",
+}  # fmt: skip
+# What runs a function, and the attribute that names it.
+_CALLS = {
+    "If": "then_branch", "PartitionedCall": "f", "StatefulPartitionedCall": "f",
+    "StatelessIf": "then_branch", "StatelessWhile": "body", "While": "body",
+}  # fmt: skip
+_RENAMED = {"dim", "split_dim", "squeeze_dims"}  # in Python they are the `axis`
+_WARNED: set = set()
+_WARNED_MODELS: weakref.WeakSet = weakref.WeakSet()
 
 
-def raw_outputs(outputs):
+def raw_outputs(outputs, model=None):
     """`f`, (n, q): all outputs before any normalisation, flattened per sample and concatenated.
 
     `outputs` is what a Keras model returned: a tensor, or a list or dict of tensors. A softmax or
-    sigmoid at the end is undone. Paper, section 3: f is the network's raw output.
+    sigmoid at the end is undone. Paper, section 3: f is the network's raw output. `model`: whose
+    outputs they are, so that it is warned of once.
     """
     parts = []
     for y in keras.tree.flatten(outputs):
-        f = _logits(y)
-        if "int" in keras.backend.standardize_dtype(f.dtype) or "bool" in str(f.dtype):
+        if not tf.is_tensor(y) or isinstance(y, tf.RaggedTensor | tf.SparseTensor):
+            kind = "None" if y is None else f"a {type(y).__name__}"
+            raise TypeError(
+                "MGS differentiates the model's outputs, so they must be dense tensors. "
+                f"Received: {kind} as an output. Use a model that returns tensors, such as "
+                "those of its outputs that a loss belongs to."
+            )
+        f = _logits(y, model)
+        if not f.dtype.is_floating:
             raise TypeError(
                 "MGS differentiates the model's outputs, so they must be floating-point. "
-                f"Received: an output of dtype {keras.backend.standardize_dtype(f.dtype)}. "
+                f"Received: an output of dtype {f.dtype.name}. "
                 "Use the model before its argmax, rounding or cast."
             )
         if len(f.shape) == 0:
@@ -35,16 +68,14 @@ def raw_outputs(outputs):
                 "Every output of the model must have the samples on its first axis. "
                 "Received: a scalar output. Use a model that returns one row per sample."
             )
-        per_sample = 1
-        for size in f.shape[1:]:
-            if size is None:
-                raise ValueError(
-                    "MGS must know how many outputs a sample has. "
-                    f"Received: an output of shape {tuple(f.shape)}. "
-                    "Give inputs whose shape, but for the batch, is fixed."
-                )
-            per_sample *= size
-        parts.append(ops.reshape(f, (-1, per_sample)))
+        sizes = f.shape[1:]
+        per_sample = -1 if None in sizes else math.prod(sizes)
+        parts.append(ops.reshape(f, (ops.shape(f)[0] if None in sizes else -1, per_sample)))
+    if not parts:
+        raise ValueError(
+            "Expected the model to return at least one output. "
+            f"Received: {outputs!r}. Use a model that returns one row per sample."
+        )
     dtype = keras.backend.result_type(*(p.dtype for p in parts))
     return ops.concatenate([ops.cast(p, dtype) for p in parts], axis=1) if parts[1:] else parts[0]
 
@@ -53,13 +84,13 @@ def predict(model, x, batch_size):
     """The raw outputs of all samples, an array (n, q), `batch_size` at a time."""
     # As a graph, whose history shows a softmax or sigmoid however it is spelled.
     run = tf.function(
-        lambda x: raw_outputs(model(x, training=False)), autograph=False, reduce_retracing=True
+        lambda x: raw_outputs(model(x, training=False), model),
+        autograph=False,
+        reduce_retracing=True,
     )
-    n = keras.tree.flatten(x)[0].shape[0]
-    pieces = [
-        keras.tree.map_structure(lambda leaf: tf.convert_to_tensor(leaf[i : i + batch_size]), x)  # noqa: B023
-        for i in range(0, n, batch_size)
-    ]
+    x = checks.inputs("x", model, x)
+    n = checks.number_of_samples(x)
+    pieces = [checks.samples(x, i, i + batch_size) for i in range(0, n, batch_size)]
     return np.concatenate([run(piece).numpy() for piece in pieces])
 
 
@@ -68,30 +99,113 @@ def classes(f):
     return (f[:, 0] > 0).astype("int64") if f.shape[1] == 1 else f.argmax(axis=1)
 
 
-def _logits(y):
+def _logits(y, model=None):
     """The tensor before a final softmax or sigmoid; `y` itself where there is none."""
     if hasattr(y, "_keras_logits"):  # left there by Keras' own softmax and sigmoid
         return y._keras_logits
-    tensor, passed = y, True
-    while (operation := _operation(tensor)) is not None:
-        if operation.type in {"Softmax", "Sigmoid"} and passed:
-            return ops.cast(operation.inputs[0], y.dtype)
-        if operation.type in _NORMALISING:
-            _warn_once(operation.type)
-            return y
-        if operation.type in _TRANSPARENT:
-            sources = operation.inputs[:1]
-        elif operation.type in _ELEMENTWISE:
-            passed = False
-            sources = [t for t in operation.inputs if t.op.type != "Const"]
-        else:
-            return y
-        if len(sources) != 1:
-            return y
-        tensor = sources[0]
-    if tensor is y and _looks_normalised(y):
-        _warn_once("softmax")
+    remaining: list = []  # what parts of y are made of, that cannot be undone
+    found = _undone(y, remaining)
+    if found is not None and not remaining:
+        return ops.cast(found, y.dtype)
+    kind = "softmax" if _looks_normalised(y) else next(iter(remaining), None) or _made_of(y)
+    if kind is not None:
+        _warn_once(kind, model)
     return y
+
+
+def _undone(y, remaining):
+    """`y`, computed from logits where it was from probabilities; None if it was from none.
+
+    The operations between a softmax or sigmoid and y only move or select entries. They are done
+    once more, by TensorFlow's own functions, which tapes see.
+    """
+    operation = _operation(y)
+    if operation is None:
+        return None
+    if operation.type in {"Softmax", "Sigmoid"}:
+        return operation.inputs[0]
+    if operation.type not in _MOVING:
+        return None
+    moved = [t for t in operation.inputs if t.dtype.is_floating]
+    found = {id(t): _undone(t, remaining) for t in moved}
+    if all(t is None for t in found.values()):
+        return None
+    kinds = [_made_of(t) for t in moved if found[id(t)] is None]
+    remaining.extend(k for k in kinds if k is not None)
+    inputs = [t if found.get(id(t)) is None else found[id(t)] for t in operation.inputs]
+    return _again(operation, inputs)[y.value_index]
+
+
+def _again(operation, inputs):
+    """The outputs of an operation with other inputs."""
+    function, left, given = getattr(tf.raw_ops, operation.type), list(inputs), {}
+    for argument in operation.op_def.input_arg:
+        if argument.number_attr or argument.type_list_attr:
+            types = argument.type_list_attr and operation.get_attr(argument.type_list_attr)
+            count = len(types) if types else operation.get_attr(argument.number_attr)
+            given[argument.name], left = left[:count], left[count:]
+        else:
+            given[argument.name], left = left[0], left[1:]
+    attributes = [a.name for a in operation.op_def.attr]
+    wanted = [name for name in inspect.signature(function).parameters if name != "name"]
+    for old in [n for n in (*given, *attributes) if n in _RENAMED and n not in wanted]:
+        given["axis"] = given.pop(old) if old in given else operation.get_attr(old)
+    arguments = {n: given[n] if n in given else operation.get_attr(n) for n in wanted}
+    result = function(**arguments)
+    return result if isinstance(result, list | tuple) else [result]
+
+
+def _made_of(y):
+    """Which normalisation `y` is computed from, if from nothing else that has weights."""
+    kinds, seen, waiting = [], set(), [y]
+    while waiting:
+        tensor = waiting.pop()
+        operation = _operation(tensor)
+        if operation is None:
+            return None
+        if operation.name in seen:
+            continue
+        seen.add(operation.name)
+        if operation.type in _NORMALISING:
+            kinds.append(operation.type)
+        elif operation.type in _CALLS:
+            kind = _inside(operation, tensor.value_index)
+            if kind is not None:
+                kinds.append(kind)
+            elif _has_weights(tensor):
+                return None
+        elif operation.type in _COMBINING:
+            waiting.extend(operation.inputs)
+        elif _has_weights(tensor):
+            return None
+    return kinds[0] if kinds else None
+
+
+def _inside(operation, index):
+    """As `_made_of`, of an output of a function that was traced before."""
+    try:
+        name = operation.get_attr(_CALLS[operation.type]).name
+        graph = operation.graph._get_function(name).graph
+        return _made_of(graph.outputs[index])
+    except (AttributeError, IndexError, KeyError, ValueError):  # nothing is known of it
+        return None
+
+
+def _has_weights(tensor):
+    """Whether any variable, or anything that cannot be looked into, takes part in a tensor."""
+    seen, waiting = set(), [tensor]
+    while waiting:
+        operation = _operation(waiting.pop())
+        if operation is None:
+            return True
+        if any(t.dtype == tf.resource for t in operation.inputs):
+            if any(t.dtype.is_floating or t.dtype == tf.variant for t in operation.outputs):
+                return True
+            continue  # the state of a random generator
+        if operation.name not in seen:
+            seen.add(operation.name)
+            waiting.extend(operation.inputs)
+    return False
 
 
 def _looks_normalised(y):
@@ -109,11 +223,13 @@ def _operation(tensor):
         return None
 
 
-def _warn_once(kind):
-    if kind not in _WARNED:
-        _WARNED.add(kind)
+def _warn_once(kind, model):
+    known, key = (_WARNED, kind) if model is None else (_WARNED_MODELS, model)
+    if key not in known:
+        known.add(key)
+        whose = "The model" if model is None else f"'{model.name}'"
         warnings.warn(
-            f"The model's output is computed from a {kind} that keras_mgs cannot undo, so K is "
+            f"{whose} returns what is computed from a {kind} that keras_mgs cannot undo, so K is "
             "that of the output as it is, not of the logits. End the model with the softmax "
             "itself, or return the logits.",
             stacklevel=3,

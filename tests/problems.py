@@ -307,6 +307,55 @@ def in_recomputed(p, x):
     return p["head"](tf.recompute_grad(lambda h: p["step"](h))(x))
 
 
+def already_traced(forward, wrap=tf.function, **parts):
+    """A builder: the functions in `forward` have been traced before, at all sizes."""
+
+    def build():
+        made = {name: make_layer() for name, make_layer in parts.items()}
+        # A function that builds layers as it is traced has no gradient in that trace.
+        model = subclassed((3,), lambda p, x: p["head"](p["step"](x)), **made)
+        model.forward = wrap(forward)
+        for size in (1, 3, 4, 5, 6, 10):
+            model(np.zeros((size, 3), keras.config.floatx()))
+        return model
+
+    return build
+
+
+def branching(p, x):
+    if tf.reduce_sum(x) < 1e9:  # AutoGraph's to translate
+        x = p["step"](x)
+    return p["head"](x)
+
+
+def open_and_in_a_function(p, x):
+    if not hasattr(p["step"], "inside"):
+        p["step"].inside = tf.function(lambda h: p["step"](h), jit_compile=True)
+    return p["head"](p["step"].inside(p["step"](x)))
+
+
+def in_a_signed_function(p, x):
+    if not hasattr(p["step"], "inside"):
+        spec = tf.TensorSpec((None, 3), keras.config.floatx())
+        p["step"].inside = tf.function(lambda h: p["step"](h), input_signature=[spec])
+    return p["head"](p["step"].inside(x))
+
+
+def in_a_concrete_function(p, x):
+    """Which nobody can look into."""
+    if not hasattr(p["step"], "inside"):
+        spec = tf.TensorSpec((None, 3), keras.config.floatx())
+        with tf.init_scope():
+            p["step"].inside = tf.function(lambda h: p["step"](h)).get_concrete_function(spec)
+    return p["head"](p["step"].inside(x) * p["step"](x))
+
+
+def by_the_variable_behind(p, x):
+    """Reads a kernel past Keras."""
+    h = p["step"](x)
+    return p["head"](tf.matmul(h, p["step"]._kernel._value))
+
+
 def steps(units, forward, shape=(3,)):
     return lambda: subclassed(shape, forward, step=Dense(units, "tanh"), head=Dense(2))
 
@@ -805,6 +854,28 @@ FIRST_AXIS = {
     "in a while loop": Problem(steps(3, in_a_while_loop), (3,)),
     "recomputed": Problem(steps(3, in_recomputed), (3,)),
 }
+plain_steps = {"step": partial(Dense, 3, "tanh"), "head": partial(Dense, 2)}
+FUNCTION = {
+    "function": Problem(already_traced(lambda p, x: p["head"](p["step"](x)), **plain_steps), (3,)),
+    "function with a branch": Problem(already_traced(branching, **plain_steps), (3,)),
+    "functions in functions, compiled": Problem(
+        already_traced(
+            lambda p, x: p["head"](tf.function(p["step"], jit_compile=True)(x)), **plain_steps
+        ),
+        (3,),
+    ),
+    "in the open and in a function": Problem(
+        already_traced(open_and_in_a_function, lambda f: f, **plain_steps), (3,)
+    ),
+    "function with a signature": Problem(
+        already_traced(in_a_signed_function, lambda f: f, **plain_steps), (3,)
+    ),
+    "concrete function": Problem(
+        already_traced(in_a_concrete_function, lambda f: f, **plain_steps),
+        (3,),
+    ),
+    "kernel read past Keras": Problem(steps(3, by_the_variable_behind), (3,)),
+}
 TRAINING = {
     "normalised convolutions": Problem(
         stacked(
@@ -895,4 +966,5 @@ PROBLEMS = {
     **SHARING,
     **STRUCTURE,
     **FIRST_AXIS,
+    **FUNCTION,
 }

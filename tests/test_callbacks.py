@@ -1,6 +1,7 @@
 """MGSMetrics: what it writes into History, and who can read it there."""
 
 import csv
+import importlib
 
 import keras
 import numpy as np
@@ -227,3 +228,34 @@ def test_tensorboard_after_it_writes_its_metrics(tmp_path):
         for value in tf.compat.v1.Event.FromString(record.numpy()).summary.value
     }
     assert {"epoch_mgs_trace", "epoch_mgs_log_det"} <= tags
+
+
+@pytest.mark.parametrize("given", ["alone", "named"])
+def test_a_kernel_that_is_too_large_is_refused_before_the_first_step(given):
+    model = keras.Sequential(
+        [keras.Input((24, 24, 1)), layers.Conv2D(1, 3, padding="same", activation="sigmoid")]
+    )
+    before = model.get_weights()
+    model.compile("sgd", "mse")
+    x = np.zeros((32, 24, 24, 1), "float32")
+    probe = x if given == "alone" else {"clean": x[:1], "noisy": x}
+    with pytest.raises(ValueError, match=r"18,432 x 18,432.*metrics=\('trace',\)") as caught:
+        model.fit(x, x, verbose=0, callbacks=[keras_mgs.MGSMetrics(probe)])
+    assert ("x['noisy']" if given == "named" else "`x`") in str(caught.value)
+    for was, now in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(was, now)
+    callback = keras_mgs.MGSMetrics(probe, metrics=("trace",))
+    assert model.fit(x, x, verbose=0, callbacks=[callback]).history
+
+
+def test_memory_that_is_not_there_is_noticed_before_the_first_step(monkeypatch):
+    model = keras.Sequential([keras.Input((3,)), layers.Dense(1000)])
+    model.compile("sgd", "mse")
+    x = np.zeros((8, 3), "float32")
+
+    def none(*args, **kwargs):
+        raise MemoryError
+
+    monkeypatch.setattr(importlib.import_module("keras_mgs.kernel").np, "empty", none)
+    with pytest.raises(ValueError, match="8,000 x 8,000"):
+        model.fit(x, np.zeros((8, 1000)), verbose=0, callbacks=[keras_mgs.MGSMetrics(x)])

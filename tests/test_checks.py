@@ -258,9 +258,6 @@ FUNCTIONS = {
     "x2 of wrong width": (
         lambda: keras_mgs.kernel(network(), X, np.ones((4, 5))), ValueError, ("x2", "(4, 5)")
     ),
-    "x sparse": (
-        lambda: trace(network(), tf.sparse.from_dense(X)), TypeError, ("x", "SparseTensor")
-    ),
     "x ragged": (
         lambda: trace(network(), tf.ragged.constant([[1.0], [1.0, 2.0]])),
         TypeError, ("x", "Ragged")

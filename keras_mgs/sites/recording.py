@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import math
 import warnings
 import weakref
@@ -9,8 +10,9 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import keras
+import tensorflow as tf
 
-from keras_mgs import autodiff
+from keras_mgs import autodiff, checks, hooks
 from keras_mgs.outputs import raw_outputs
 from keras_mgs.sites import pooling, registry
 from keras_mgs.sites.site import OneHot, Shape
@@ -40,8 +42,9 @@ class Call:
 
     @property
     def x(self):
-        """The layer's first input, (n, …)."""
-        return self.args[0] if self.args else next(iter(self.kwargs.values()))
+        """The layer's first input, (n, …), a dense tensor."""
+        x = self.args[0] if self.args else next(iter(self.kwargs.values()))
+        return tf.sparse.to_dense(x) if isinstance(x, tf.SparseTensor) else x
 
     @property
     def z(self):
@@ -76,7 +79,7 @@ class Recording:
     """
 
     def __init__(self, model):
-        self.weights = list(model.trainable_weights)
+        self.weights = checks.weights(model)
         self._sites: dict[int, list] = {id(w): [] for w in self.weights}
         self._owners = {
             id(v): layer
@@ -88,12 +91,14 @@ class Recording:
         self.ruled = [
             layer
             for layer in dict.fromkeys(self._owners.values())
-            if registry.find(layer) is not None and "call" not in vars(layer)
+            if registry.find(layer) is not None and not hooks.is_own(layer, "call")
         ]
         self._unexplained = {i for i in self._sites if self._owners.get(i) not in self.ruled}
         self._active = []  # layers whose own call is running
         self._results = {}  # what a layer returned: (layer, its sites, the result), by id
         self._pools = []  # (such a result, how many operations read it, pooling layer, output)
+        # The operations that read weights before, or as part of their own layer's call.
+        self._reads = _readers(self.weights)
         self.coupled = False  # whether batch statistics make the samples depend on each other
 
     def sites(self, weight):
@@ -158,24 +163,26 @@ class Recording:
     def run(self, layer, call, *args, **kwargs):
         """Run a layer, noting what it hands to its activations, and ask its rule for the sites."""
         handed: list = []
-        with contextlib.ExitStack() as stack:
-            for name in ("activation", "recurrent_activation"):
-                if hasattr(layer, name):
-                    noting = _noting(name, getattr(layer, name), handed)
-                    stack.enter_context(_replaced(layer, name, noting))
-            self._active.append(layer)
-            try:
-                result = call(*args, **kwargs)
-                noted = Call(call, args, kwargs, result, handed)
-                sites = registry.find(layer)(layer, noted) if noted.has_known_shape else None
-            finally:
-                self._active.pop()
+        names = [n for n in ("activation", "recurrent_activation") if hasattr(layer, n)]
+        running = call
+        if names:
+            noting = {name: _noting(name, getattr(layer, name), handed) for name in names}
+            running = functools.partial(type(layer).call, hooks.with_attributes(layer, **noting))
+        own = [w for w in self.weights if self._owners.get(id(w)) is layer]
+        read_before = _readers(own)
+        self._active.append(layer)
+        try:
+            result = running(*args, **kwargs)
+            noted = Call(call, args, kwargs, result, handed)
+            sites = registry.find(layer)(layer, noted) if noted.has_known_shape else None
+        finally:
+            self._active.pop()
         sites = {id(s.weight): s for s in sites or () if id(s.weight) in self._sites}
         for weight, site in sites.items():
             self._sites[weight].append(site)
         self._results[id(result)] = layer, list(sites.values()), result
-        own = {i for i, owner in self._owners.items() if owner is layer}
-        self._unexplained |= own - sites.keys()
+        self._unexplained |= {id(w) for w in own} - sites.keys()
+        self._reads |= _readers(own) - read_before
         return result
 
     def pool(self, layer, call, x):
@@ -197,6 +204,12 @@ class Recording:
                 group[[s is site for s in group].index(True)] = better
         self._pools.clear()
 
+    def leave_what_others_read(self):
+        """End the watching: a function that was traced before may read a weight unseen."""
+        for weight in self.weights:
+            if _readers([weight]) - self._reads:
+                self._unexplained.add(id(weight))
+
     def note_read(self, weight):
         """A weight is read: outside of its own layer's call, no rule can know what for."""
         if self._owners.get(id(weight)) not in self._active:
@@ -209,16 +222,17 @@ def record(model, x, training):
 
     Layers and weights are watched through attributes of the instances, put back at the end.
     """
-    unsound = survey(model, x, training).unsound
+    found = survey(model, x, training)
     with _watch(model) as recording:
-        recording.leave_to_fallback(unsound)
+        recording.leave_to_fallback(found.unsound)
+        recording.coupled |= found.coupled
         yield recording
 
 
 def signature(model):
     """Equal for equal states of a model's structure: what is compiled for one holds for both."""
     layers = tuple(id(layer) for layer in model._flatten_layers())
-    return layers, tuple(id(w) for w in model.trainable_weights)
+    return layers, tuple(id(w) for w in checks.weights(model))
 
 
 def survey(model, x, training):
@@ -227,34 +241,60 @@ def survey(model, x, training):
     Whether a site's first axis is the samples' may not show in a pass of unknown batch size, and
     may seem so by chance in one of a known size. So the model is traced, not run, at other sizes.
     """
-    leaves = keras.tree.flatten(x)
+    leaves = checks.leaves(x)
     known = _SURVEYS.setdefault(model, {})
     n = leaves[0].shape[0]
-    sizes = _TRIAL_SIZES if n in (None, _TRIAL_SIZES[0]) else _TRIAL_SIZES[:1]
-    shapes = tuple((tuple(t.shape[1:]), str(t.dtype)) for t in leaves)
+    several = n in (None, _TRIAL_SIZES[0]) or not _declares_outputs(model)
+    sizes = _TRIAL_SIZES if several else _TRIAL_SIZES[:1]
+    shapes = tuple(
+        t if t is None else (type(t), tuple(t.shape[1:]), str(t.dtype))
+        for t in keras.tree.flatten(x)
+    )
     key = (bool(training), signature(model), shapes, sizes)
     if key not in known:
-        found, unsound = [], set()
+        known[key] = _look(model, x, training, sizes, n)
+    if not known[key].grows or n is None:
+        return known[key]
+    if (key, n) not in known:  # only a batch of this size tells how many outputs one has
+        known[key, n] = _look(model, x, training, (n,), n)._replace(coupled=True, grows=True)
+    return known[key, n]
 
-        def trial(x):
-            with autodiff.tape() as tape, _watch(model) as recording, keras.StatelessScope():
-                f = raw_outputs(model(x, training=training))
-            recording.check(tape, f)
-            unsound.update(recording.unexplained())
-            dtype = keras.backend.result_type(f.dtype, "float32")
-            facts = (recording.coupled, recording.width(), recording.shapes())
-            found.append((f.shape[1], dtype, *facts))
 
-        for size in sizes:
-            try:
-                autodiff.trace(trial, x, size)
-            except Exception:  # a model for one batch size only; any error of its own comes again
-                unsound.update(id(w) for w in model.trainable_weights)
-        if not found:
-            autodiff.trace(trial, x, n)
-        slow = sum(math.prod(w.shape) for w in model.trainable_weights if id(w) in unsound)
-        known[key] = Survey(frozenset(unsound), slow, *found[0])
-    return known[key]
+def _look(model, x, training, sizes, n):
+    """The `Survey` of passes of some sizes."""
+    found, unsound = [], set()
+
+    def trial(x):
+        with (
+            autodiff.twice_differentiable(),
+            autodiff.tape() as tape,
+            _watch(model) as recording,
+            keras.StatelessScope(),
+        ):
+            f = raw_outputs(model(x, training=training), model)
+        recording.check(tape, f)
+        unsound.update(recording.unexplained())
+        dtype = keras.backend.result_type(f.dtype, "float32")
+        facts = (recording.coupled, recording.width(), recording.shapes())
+        found.append((f.shape[1], dtype, *facts))
+
+    for size in sizes:
+        try:
+            autodiff.trace(trial, x, size)
+        except Exception:  # a model for one batch size only; any error of its own comes again
+            unsound.update(id(w) for w in checks.weights(model))
+    if not found:
+        autodiff.trace(trial, x, n)
+    slow = sum(math.prod(w.shape) for w in checks.weights(model) if id(w) in unsound)
+    grows = len({facts[0] for facts in found}) > 1
+    q, dtype, coupled, width, shapes = found[0]
+    return Survey(frozenset(unsound), slow, q, dtype, coupled or grows, width, shapes, grows)
+
+
+def _declares_outputs(model):
+    """Whether a model says how many outputs a sample has, so that they cannot grow with it."""
+    outputs = getattr(model, "outputs", None)
+    return bool(outputs) and all(None not in t.shape[1:] for t in keras.tree.flatten(outputs))
 
 
 class Survey(NamedTuple):
@@ -265,9 +305,11 @@ class Survey(NamedTuple):
         slow: how many numbers these weights are.
         outputs: q.
         dtype: that of J.
-        coupled: whether a sample's outputs depend on the others: by batch statistics.
+        coupled: whether a sample's outputs depend on the others: by batch statistics, or because
+            they are as many as the batch has samples.
         width: how many numbers a sample's cotangents at all sites are.
         shapes: the `Shape` of each weight that has features, by its id.
+        grows: whether q depends on the number of samples.
     """
 
     unsound: frozenset
@@ -277,6 +319,7 @@ class Survey(NamedTuple):
     coupled: bool
     width: int
     shapes: dict[int, Shape]
+    grows: bool
 
     def numbers(self, n):
         """How many numbers n samples' cotangents, and slow rows of J, are for one output."""
@@ -288,16 +331,16 @@ class Survey(NamedTuple):
 def _watch(model):
     recording = Recording(model)
 
-    def watched(layer, call):
-        return lambda *args, **kwargs: recording.run(layer, call, *args, **kwargs)
+    def watched(layer):
+        return lambda call: lambda *args, **kwargs: recording.run(layer, call, *args, **kwargs)
 
-    def pooled(layer, call):
-        return lambda x: recording.pool(layer, call, x)
+    def pooled(layer):
+        return lambda call: lambda x: recording.pool(layer, call, x)
 
-    def noted(weight, autocast):
-        return lambda value: recording.note_read(weight) or autocast(value)
+    def noted(weight):
+        return lambda autocast: lambda value: recording.note_read(weight) or autocast(value)
 
-    def unrolled(layer, call):
+    def unrolled(layer):
         """Steps that run in a loop's body cannot be seen."""
 
         def run(sequences, *args, **kwargs):
@@ -308,49 +351,42 @@ def _watch(model):
                 and getattr(layer, "zero_output_for_mask", False)
             )
             known = sequences.shape[1] is not None and not reversed_mask
-            with _replaced(layer, "unroll", layer.unroll or known):
-                return call(sequences, *args, **kwargs)
+            double = hooks.with_attributes(layer, unroll=layer.unroll or known)
+            return type(layer).call(double, sequences, *args, **kwargs)
 
-        return run
+        return lambda _: run
 
-    def coupling(layer, call):
+    def coupling(layer):
         """A user may ask for batch statistics in any pass."""
 
-        def run(*args, **kwargs):
-            recording.coupled |= bool(kwargs.get("training")) and layer.trainable
-            return call(*args, **kwargs)
+        def make(call):
+            def run(*args, **kwargs):
+                recording.coupled |= bool(kwargs.get("training")) and layer.trainable
+                return call(*args, **kwargs)
 
-        return run
+            return run
 
+        return make
+
+    layers = model._flatten_layers()
+    watching = [
+        *((v, coupling(v)) for v in layers if isinstance(v, keras.layers.BatchNormalization)),
+        *((v, pooled(v)) for v in layers if isinstance(v, pooling.POOLS)),
+        *((v, watched(v)) for v in recording.ruled),
+        *(
+            (v, unrolled(v))
+            for v in layers
+            if isinstance(v, keras.layers.RNN) and not hooks.is_own(v, "call")
+        ),
+    ]
     with contextlib.ExitStack() as stack:
-        for layer in model._flatten_layers():
-            if isinstance(layer, keras.layers.BatchNormalization):
-                stack.enter_context(_replaced(layer, "call", coupling(layer, layer.call)))
-        for layer in model._flatten_layers():
-            if isinstance(layer, pooling.POOLS):
-                stack.enter_context(_replaced(layer, "call", pooled(layer, layer.call)))
-        for layer in recording.ruled:
-            stack.enter_context(_replaced(layer, "call", watched(layer, layer.call)))
-        for layer in model._flatten_layers():
-            if isinstance(layer, keras.layers.RNN):
-                stack.enter_context(_replaced(layer, "call", unrolled(layer, layer.call)))
+        for layer, make in watching:
+            stack.enter_context(hooks.replaced(layer, "call", make))
         for weight in recording.weights:
             # Every way of reading a `keras.Variable` passes through this method.
-            reader = noted(weight, weight._maybe_autocast)
-            stack.enter_context(_replaced(weight, "_maybe_autocast", reader))
+            stack.enter_context(hooks.replaced(weight, "_maybe_autocast", noted(weight)))
         yield recording
-
-
-@contextlib.contextmanager
-def _replaced(thing, name, value):
-    before = vars(thing).get(name)
-    setattr(thing, name, value)
-    try:
-        yield
-    finally:
-        delattr(thing, name)
-        if before is not None:
-            setattr(thing, name, before)
+    recording.leave_what_others_read()
 
 
 def _noting(name, activation, handed):
@@ -360,6 +396,17 @@ def _noting(name, activation, handed):
         return result
 
     return note
+
+
+def _readers(weights):
+    """The operations of this graph that take what weights hold: those of a function called, too."""
+    if tf.executing_eagerly():  # the survey, which is a graph, has looked
+        return set()
+    captures = getattr(tf.compat.v1.get_default_graph(), "captures", ())
+    inside = {id(outer): inner for outer, inner in captures}
+    handles = [inside.get(id(getattr(w._value, "handle", None))) for w in weights]
+    found = [o for t in handles if t is not None for o in t.consumers()]
+    return {o.name for o in found if "Assign" not in o.type and o.type != "VariableShape"}
 
 
 def _graph(tensor):
