@@ -92,8 +92,7 @@ def reproduce(store, runs, *, data=None, jobs=1, threads=1, cluster=None, report
     """
     train = EXPERIMENTS[store.experiment].train
     if data is not None:
-        data = data if data in datasets.NAMES else os.path.abspath(data)
-        train = functools.partial(train, data=data)
+        train = functools.partial(train, data=_absolute(data))
     with _dask(cluster) if cluster else contextlib.nullcontext():
         grid(
             runs,
@@ -109,7 +108,7 @@ def _absolute(data):
     """Data as a worker finds them that runs in another folder."""
     if isinstance(data, dict):
         return {name: _absolute(path) for name, path in data.items()}
-    return os.path.abspath(data) if os.path.exists(data) else data
+    return data if data in datasets.NAMES else os.path.abspath(data)
 
 
 @contextlib.contextmanager

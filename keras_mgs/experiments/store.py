@@ -13,7 +13,8 @@ import pandas as pd
 from keras_mgs.experiments import folders
 
 VERSION = 1  # of what settings mean: runs of different versions are not to be mixed
-READABLE = ("network", "method", "training_size", "label_noise", "seed")  # of a run, by settings
+# What people know a run by, of its settings.
+READABLE = ("problem", "network", "method", "training_size", "label_noise", "seed")
 LARGEST = 2**26  # bytes of a record; one of 100 epochs has 20,000
 _OTHER = "it is a copy, or the record of another run"
 

@@ -219,6 +219,16 @@ _SCENARIO = (
     "training_size",
     "epochs",
 )
+
+
+def check(settings, curves):
+    """As `report.check`; and that it is of a problem."""
+    alpha = ("mgs_alpha",) if "mgs_alpha" in curves else ()
+    report.check(settings, curves, needs=(*_SCENARIO, "strength"), numbers=("test", *alpha))
+    checks.choice("task", settings["task"], tuple(_HELPS))
+    checks.choice("half", settings["half"], HALVES)
+
+
 _OTHERS = ("dropout", "generalised_cross_entropy", "early_stopping")
 _NUMBERS = ("unregularised", "mgs", "mgs_alpha", "best_fixed", "best_alpha", "alphas", *_OTHERS)
 
