@@ -7,11 +7,8 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from keras_mgs import autodiff, checks, norms, penalties, replicas
-
-_UNSET = math.nan  # α while "auto" has not chosen it yet
-# Under alpha="auto", how much longer a penalised step's gradient may be than the running mean.
-_LONGEST = 2.0
+from keras_mgs import alpha as alphas
+from keras_mgs import autodiff, checks, parts, penalties, replicas
 
 
 @keras.saving.register_keras_serializable(package="keras_mgs")
@@ -32,11 +29,12 @@ class MGSModel(keras.Model):
         model: a built `keras.Model` with trainable weights.
         penalty: "trace", "log_det", or a `TracePenalty`, `LogDetPenalty`, `LossGradientPenalty`.
         alpha: the penalty's weight, a number ≥ 0, taken as it is; or a
-            `keras.optimizers.schedules` object, asked at every step; or "auto", the default: chosen
-            at the first step as a fixed share of loss / tr K (see `TracePenalty`), then kept, also
-            when the model is saved. A penalised step whose gradient is over twice as long as they
-            have been on average is then shortened to that, so that no single step undoes the
-            learning. "log_det" needs a number or a schedule. A callback may set `mgs.alpha`.
+            `keras.optimizers.schedules` object, asked at every step; or "auto", the default:
+            0 until the network has begun to learn, then 0.4 · ‖∇ loss‖ / ‖∇ penalty‖, averaged over
+            the steps (see `keras_mgs.alpha`). A penalised step whose gradient is over twice as long
+            as they have been on average is then shortened to that, so that no single step undoes
+            the learning. "log_det" needs a number or a
+            schedule. A callback may set `mgs.alpha`, which makes it a number.
         **kwargs: as for `keras.Model`: `name`, …; `dtype` is that of `model`.
 
     Raises:
@@ -62,19 +60,7 @@ class MGSModel(keras.Model):
         super().__init__(**{"dtype": model.dtype_policy, "autocast": False, **kwargs})
         self.model = model
         self.penalty = penalties.get(penalty, alpha)
-        self._alpha = self.add_weight(
-            name="alpha",
-            shape=(),
-            dtype="float64",  # a number that is given is taken as it is
-            initializer="zeros",
-            trainable=False,
-            autocast=False,
-        )
-        given = self.penalty.alpha
-        self._alpha.assign(given if isinstance(given, float) else _UNSET)
-        self._length = self.add_weight(
-            name="length", shape=(), dtype="float32", initializer="zeros", trainable=False
-        )
+        self._alpha = alphas.of(self.penalty.alpha, self.add_weight)
         # The optimizer's own counter misses steps that it skips or accumulates.
         self._steps = self.add_weight(
             name="steps", shape=(), dtype="int32", initializer="zeros", trainable=False
@@ -88,29 +74,23 @@ class MGSModel(keras.Model):
             autocast=False,
         )
         self._penalty_tracker = _LastMean(self._last, name="mgs_penalty")
-        self._alpha_tracker = _Reading(self._alpha, name="mgs_alpha")
+        self._alpha_tracker = _Reading(self._alpha.now, name="mgs_alpha")
         self.built = True
 
     @property
     def alpha(self):
-        """The penalty's weight: a float, that of the last step if it follows a schedule.
+        """The penalty's weight in the last step, a float.
 
-        Until the first training step, "auto" and schedules are what was given.
+        Until a step has set it, "auto" and schedules are what was given.
         """
-        alpha = float(self._alpha.numpy())
-        return self.penalty.alpha if math.isnan(alpha) else alpha
+        return self._alpha.current
 
     @alpha.setter
     def alpha(self, value):
-        if callable(self.penalty.alpha):
-            raise TypeError(
-                f"Expected `alpha` to be left to its schedule, {self.penalty.alpha!r}. "
-                f"Received: alpha={value!r}. Give MGSModel a number if a callback is to set it."
-            )
         alpha = checks.number("alpha", value)
         if alpha < 0:
             raise ValueError(f"Expected `alpha` to be at least 0. Received: alpha={value!r}.")
-        self._alpha.assign(alpha)
+        self._alpha.set(alpha)
 
     @property
     def output_names(self):
@@ -136,7 +116,7 @@ class MGSModel(keras.Model):
         """As `keras.Model.make_train_function`, but plain and penalised steps are compiled apart.
 
         In one function for both, TensorFlow would pass through all operations of the branch that
-        is not taken, and hold what choosing α needs beside what the penalty does.
+        is not taken.
         """
         replicated = self.distribute_strategy.num_replicas_in_sync > 1
         overridden = getattr(self.train_step, "__func__", None) is not MGSModel.train_step
@@ -163,32 +143,13 @@ class MGSModel(keras.Model):
     def _step(self, data, penalised=None):
         """A training step; where it is not known to be penalised or plain, a graph of both."""
         step = ops.cast(self._steps, "int32")
-        alpha, every = self.penalty.alpha, self.penalty.every
-        if isinstance(alpha, float):  # weights may have been loaded of a model without one
-            self._alpha.assign(ops.where(ops.isnan(self._alpha), alpha, self._alpha))
-        elif callable(alpha):
-            self._alpha.assign(alpha(step))
-        elif replicas.count() > 1:  # that can only speak to each other outside of a conditional
-            self._choose_alpha_if_unset(data)
-        acts = ops.equal(step % every, 0)
-
-        def penalised_step():
-            if penalised is None and alpha == "auto" and replicas.count() == 1:
-                self._choose_alpha_if_unset(data)  # else whoever knows the kind has seen to it
-            return self._penalised_step(data, step)
-
-        if penalised or every == 1:
-            gradients, logs = penalised_step()
+        self._alpha.begin(step)
+        if penalised or self.penalty.every == 1:
+            gradients, logs = self._penalised_step(data, step)
         elif penalised is False:
             gradients, logs = self._plain_step(data)
         else:
-            # Each branch has a forward pass of its own: what the penalty needs of one, and where
-            # TensorFlow therefore cannot fuse operations, would slow down the plain steps.
-            gradients, logs = tf.cond(acts, _apart(penalised_step), lambda: self._plain_step(data))
-        if alpha == "auto" and replicas.count() > 1:
-            # The optimizer adds up the gradients of all replicas, after this, once more.
-            whole = [g / replicas.count() for g in replicas.total(gradients)]
-            gradients = tf.cond(acts, lambda: self._shorten(whole), lambda: whole)
+            gradients, logs = self._either_step(data, step)
         self.optimizer.apply_gradients(zip(gradients, self.trainable_weights, strict=True))
         # Where only reading the data shows that they have ended, all that does not wait for data
         # would run once more.
@@ -196,80 +157,109 @@ class MGSModel(keras.Model):
             self._steps.assign(step + 1)
         return logs
 
-    def _choose_alpha_if_unset(self, data):
-        unset = ops.isnan(self._alpha)
-        zero = ops.zeros((), self._alpha.dtype)
-        loss, unit = tf.cond(unset, lambda: self._loss_and_unit(data), lambda: (zero, zero))
-        loss, unit = replicas.total([loss, unit])
-        self._alpha.assign(ops.where(unset, _share(loss, unit), self._alpha))
+    def _either_step(self, data, step):
+        """Gradients and logs of a plain or of a penalised step, as the count of steps says."""
+        acts = ops.equal(step % self.penalty.every, 0)
 
-    def _choose_alpha(self, data):
-        self._alpha.assign(_share(*self._loss_and_unit(data)))
+        # Each branch has a forward pass of its own: what the penalty needs of one, and where
+        # TensorFlow therefore cannot fuse operations, would slow down the plain steps.
+        if not (self._alpha.apart and replicas.count() > 1):
+            penalised = _apart(lambda: self._penalised_step(data, step))
+            return tf.cond(acts, penalised, lambda: self._plain_step(data))
 
-    def _loss_and_unit(self, data):
-        """What α is chosen by, of a forward pass that leaves no trace in the model's state."""
-        step, dtype = ops.cast(self._steps, "int32"), self._alpha.dtype
-        with keras.StatelessScope(collect_losses=True):
-            run = self._recorded_pass(data, step, whole=True)
-            unit = self.penalty.unit(run)
-        return ops.cast(run.loss, dtype), ops.cast(unit, dtype)
+        # Replicas can only speak to each other outside of a conditional.
+        def plain():
+            gradients, *results = self._plain_gradients(data)
+            return alphas.of_loss_alone(gradients, not self.penalty.measures_itself), *results
 
-    def _recorded_pass(self, data, step, whole=False):
-        """A forward pass and its loss, recorded as the penalty needs them."""
-        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        with self.penalty.watching(self, x, step, whole=whole) as forward:
-            run = forward(self)
-            run.loss = self.compute_loss(x, y, run.outputs, sample_weight, training=True)
-        return run
+        penalised = _apart(lambda: self._gradients(data, step))
+        found, outputs, loss = tf.cond(acts, penalised, plain)
+        found = replicas.total(found)
+        gradients = tf.cond(acts, lambda: self._balance(found), lambda: found.loss)
+        return [g / replicas.count() for g in gradients], self._logs(data, outputs, loss)
 
     def _plain_step(self, data):
         """Gradients and logs of a step without the penalty."""
+        gradients, outputs, loss = self._plain_gradients(data)
+        return gradients, self._logs(data, outputs, loss)
+
+    def _plain_gradients(self, data):
+        """The gradients, the outputs and the loss of a step without the penalty."""
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         with autodiff.tape() as tape:
             outputs = self(x, training=True)
             loss = self.compute_loss(x, y, outputs, sample_weight, training=True)
             scaled = self.optimizer.scale_loss(loss)
         gradients = autodiff.gradient(tape, scaled, autodiff.values(self.trainable_weights))
-        return gradients, self._logs(data, outputs, loss)
+        return gradients, outputs, loss
 
     def _penalised_step(self, data, step):
         """Gradients and logs of a step with it."""
+        found, outputs, loss = self._gradients(data, step)
+        if self._alpha.apart and replicas.count() > 1:
+            # The optimizer adds up the gradients of all replicas, after this, once more.
+            gradients = [g / replicas.count() for g in self._balance(replicas.total(found))]
+        else:
+            gradients = self._balance(found)
+        return gradients, self._logs(data, outputs, loss)
+
+    def _gradients(self, data, step):
+        """`alpha.Gradients`, the outputs and the loss of a penalised step."""
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        scale, penalty = self.optimizer.scale_loss, self.penalty
+        weight = self._alpha.weight(scale(1.0))
         with autodiff.tape() as tape:
-            run = self._recorded_pass(data, step)
-            value = self.penalty.value(run)
-            alpha = ops.where(ops.isnan(self._alpha), 0.0, self._alpha)  # none chosen yet
-            penalty = alpha * ops.cast(value, alpha.dtype)
-            total = run.loss + ops.cast(self.penalty.every * penalty, run.loss.dtype)
-            scaled = self.optimizer.scale_loss(total)
-        gradients = autodiff.gradient(tape, scaled, autodiff.values(self.trainable_weights))
-        if self.penalty.alpha == "auto" and replicas.count() == 1:
-            gradients = self._shorten(gradients)
-        with autodiff.after([penalty]):
-            self._penalty_tracker.update_state(penalty * replicas.count())
-        return gradients, self._logs(data, run.outputs, run.loss)
+            with penalty.watching(self, x, step) as forward:
+                run = forward(self)
+                run.loss = self.compute_loss(x, y, run.outputs, sample_weight, training=True)
+            value = penalty.value(run)
+            targets = {"loss": scale(run.loss), "penalty": ops.cast(weight, value.dtype) * value}
+            if not self._alpha.apart:
+                penalised = penalty.every * self._alpha.now() * ops.cast(value, "float64")
+                targets = {"loss": scale(run.loss + ops.cast(penalised, run.loss.dtype))}
+            elif not penalty.measures_itself:
+                gauge = penalty.gauge(run)
+                targets["measured"] = ops.cast(weight, gauge.dtype) * gauge
+        weights = autodiff.values(self.trainable_weights)
+        found = alphas.Gradients(
+            **{name: autodiff.gradient(tape, target, weights) for name, target in targets.items()},
+            value=ops.cast(value, "float64"),
+            losses=self._label_losses(data, run) if self._alpha.apart else [],
+        )
+        return found, run.outputs, run.loss
+
+    def _balance(self, found):
+        """The gradients of a penalised step, of all replicas."""
+        gradients = self._alpha.gradients(found, self.penalty.every, self.optimizer.scale_loss(1.0))
+        with autodiff.after(gradients):
+            alpha = self._alpha.now()
+            penalty = ops.where(alpha > 0, alpha * found.value, 0.0)
+            alone = 1 if self._alpha.apart else replicas.count()
+            self._penalty_tracker.update_state(penalty * alone)
+        return gradients
+
+    def _label_losses(self, data, run):
+        """The loss, and without regularisers: that of the labels, and of labels dealt anew."""
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        loss = ops.cast(run.loss, "float64")
+        if not _can_be_dealt(y):
+            alphas.say_unlabelled()
+            return [loss, loss, loss]
+        added = self.losses
+        with keras.StatelessScope(collect_losses=True) as scope:  # metrics shall not see it
+            scope.losses.extend(added)
+            dealt = self.compute_loss(
+                x, parts.dealt(y), run.outputs, parts.dealt(sample_weight), training=True
+            )
+        rest = sum(ops.cast(ops.sum(a), loss.dtype) for a in added) / replicas.count()
+        return [loss, loss - rest, ops.cast(dealt, loss.dtype) - rest]
 
     def _logs(self, data, outputs, loss):
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        size = ops.shape(next(t for t in keras.tree.flatten(x) if t is not None))[0]
+        size = checks.number_of_samples(x)
         # Each replica's loss is its share of the mean over the whole batch.
         self._loss_tracker.update_state(loss * replicas.count(), sample_weight=size)
         return self.compute_metrics(x, y, outputs, sample_weight=sample_weight)
-
-    def _shorten(self, gradients):
-        """Keep one penalised step from overshooting, by the lengths of those before it.
-
-        Its weight is `every` times α. While tr K shoots up in the first epochs, one step can then
-        push it so far down that the network never recovers.
-        """
-        scale = self.optimizer.scale_loss(1.0)  # before squaring: it may be very large
-        length = ops.sqrt(norms.squared([g / ops.cast(scale, g.dtype) for g in gradients]))
-        mean = ops.cast(self._length, length.dtype)
-        allowed = ops.where(mean > 0, ops.minimum(length, _LONGEST * mean), length)
-        known = ops.isfinite(length)  # the optimizer skips a step that overflows
-        following = ops.where(mean > 0, 0.8 * mean + 0.2 * allowed, length)
-        self._length.assign(ops.where(known, following, mean))
-        share = ops.where(known, ops.divide_no_nan(allowed, length), 1.0)
-        return [g * ops.cast(share, g.dtype) for g in gradients]
 
     def test_step(self, data):
         logs = super().test_step(data)
@@ -286,14 +276,13 @@ class MGSModel(keras.Model):
         return self.model.export(*args, **kwargs)
 
     def get_config(self):
-        alpha = self.alpha  # also what "auto" has chosen
         return {
             "name": self.name,
             "trainable": self.trainable,
             "dtype": keras.dtype_policies.serialize(self.dtype_policy),
             "model": keras.saving.serialize_keras_object(self.model),
             "penalty": keras.saving.serialize_keras_object(self.penalty),
-            "alpha": alpha if isinstance(alpha, float) else None,
+            "alpha": self._alpha.number,
         }
 
     @classmethod
@@ -306,14 +295,14 @@ class MGSModel(keras.Model):
         alpha = config.pop("alpha")
         model = cls(**config)
         if alpha is not None:
-            model._alpha.assign(alpha)
+            model.alpha = alpha
         return model
 
 
 class _InTurn:
     """A train function: the compiled plain step, or the penalised one, as the count of steps says.
 
-    The count is looked up before each penalised step only, and so is whether α has been chosen.
+    The count is looked up before each penalised step only.
     """
 
     def __init__(self, mgs):
@@ -326,29 +315,25 @@ class _InTurn:
         self.mgs = mgs
         self.plain = compiled(lambda data: mgs._step(data, penalised=False))
         self.penalised = compiled(lambda data: mgs._step(data, penalised=True))
-        self.choose_alpha = compiled(mgs._choose_alpha)
         self.plain_left = 0  # how many come before the next penalised step; 0: the count tells
 
     def __call__(self, iterator):
-        penalty = self.mgs.penalty
+        every = self.mgs.penalty.every
         if self.plain_left == 0:
-            self.plain_left = -int(self.mgs._steps.value) % penalty.every
+            self.plain_left = -int(self.mgs._steps.value) % every
         if self.plain_left > 0:
             logs = self.plain(iterator)
             self.plain_left -= 1
             return logs
-        batch = [next(iter(iterator))]
-        if penalty.alpha == "auto" and math.isnan(float(self.mgs._alpha.value)):
-            self.choose_alpha(batch)
-        logs = self.penalised(batch)
-        self.plain_left = penalty.every - 1
+        logs = self.penalised([next(iter(iterator))])  # whose size the graph then knows
+        self.plain_left = every - 1
         return logs
 
 
-def _share(loss, unit):
-    """α, by the rule of "auto"; unset where a batch tells nothing, without weight or too large."""
-    alpha = penalties.SHARE * ops.abs(loss) / unit
-    return ops.where(ops.logical_and(alpha > 0, ops.isfinite(alpha)), alpha, _UNSET)
+def _can_be_dealt(y):
+    """Whether there are labels, in tensors that can be rolled."""
+    leaves = keras.tree.flatten(y)
+    return bool(leaves) and all(isinstance(leaf, tf.Tensor) for leaf in leaves)
 
 
 def _apart(step):
@@ -398,11 +383,11 @@ class _LastMean(keras.metrics.Mean):
 
 
 class _Reading(keras.metrics.Metric):
-    """The value of a variable, as a metric, so that it reaches History."""
+    """A number that the model has anyway, as a metric, so that it reaches History."""
 
-    def __init__(self, variable, **kwargs):
+    def __init__(self, read, **kwargs):
         super().__init__(**kwargs)
-        self._read = lambda: tf.convert_to_tensor(variable.value)
+        self._read = read
 
     def update_state(self, *args, **kwargs):
         pass

@@ -9,16 +9,13 @@ import keras
 import tensorflow as tf
 from keras import ops
 
+from keras_mgs import alpha as alphas
 from keras_mgs import autodiff, checks, norms, parts, replicas
 from keras_mgs.kernel import EPSILON, as_matrix, every_row, gram, regularised_log_det
 from keras_mgs.outputs import raw_outputs
 from keras_mgs.sites import jacobian_blocks, record
 
-# alpha="auto" makes the penalty this share of the loss at the first step: see the README.
-SHARE = 0.0175
-# Projections averaged for the first tr K. One is too noisy to fix α by; 16 scatter by 9 % of tr K
-# for LeNet-5, by 5 % for 6 × 300 units (60 draws, batch 32), and each costs about a training step.
-FIRST_PROBES = 16
+SAMPLES = 8  # of a batch that stand for it, in a projection
 
 
 @dataclasses.dataclass
@@ -33,6 +30,7 @@ class ForwardPass:
         recording: the pass's sites; None where the penalty does not need them.
         seed: an integer tensor that differs from step to step.
         part: such a pass of the first samples alone; None where the penalty is of all.
+        gauge: such a pass of the first `SAMPLES`; None where that is of all.
         loss: the loss, once it is known.
     """
 
@@ -44,11 +42,12 @@ class ForwardPass:
     recording: Any
     seed: Any
     part: Any = None
+    gauge: Any = None
     loss: Any = None
 
     @property
     def weights(self):
-        return autodiff.values(self.model.trainable_weights)
+        return autodiff.values(checks.weights(self.model))
 
 
 class Penalty(abc.ABC):
@@ -57,7 +56,8 @@ class Penalty(abc.ABC):
     A penalised step weighs the penalty `every` times, so that `alpha` means the same at any
     `every`. These are the steps 0, every, 2·every, …
 
-    Subclasses define `value`, and `unit` if they allow `alpha="auto"`.
+    Subclasses define `value`, and `gauge` if they allow `alpha="auto"` and their `value` has noise
+    that depends on settings.
     """
 
     needs_sites = False
@@ -65,30 +65,14 @@ class Penalty(abc.ABC):
     automatic = True
 
     def __init__(self, alpha, every):
-        if isinstance(alpha, dict):  # as `get_config` writes a schedule
-            alpha = keras.saving.deserialize_keras_object(alpha)
-        if isinstance(alpha, str):
-            checks.choice("alpha", alpha, ("auto",))
-            if not self.automatic:
-                raise ValueError(
-                    f"{type(self).__name__} has no automatic `alpha`. Received: alpha='auto'. "
-                    "Give it a number."
-                )
-        elif not isinstance(alpha, keras.optimizers.schedules.LearningRateSchedule):
-            if checks.number("alpha", alpha) < 0:
-                raise ValueError(
-                    f"Expected `alpha` to be 'auto' or at least 0. Received: alpha={alpha!r}."
-                )
-            alpha = float(alpha)
-        self.alpha = alpha
+        self.alpha = alphas.parse(alpha, self.automatic, type(self).__name__)
         self.every = checks.count("every", every)
 
     @contextlib.contextmanager
-    def watching(self, model, x, seed, training=True, whole=False):
+    def watching(self, model, x, seed, training=True):
         """Forward passes in this context are recorded: yields a function that runs one.
 
         It takes what to call, the model or what wraps it, and inputs other than `x` if need be.
-        `whole`: the penalty, too, shall be of all samples.
         """
         with contextlib.ExitStack() as stack:
             recording = None
@@ -101,7 +85,7 @@ class Penalty(abc.ABC):
 
             def forward(call, x=x):
                 outputs = call(x, training=training)
-                f = raw_outputs(outputs)
+                f = raw_outputs(outputs, model)
                 return ForwardPass(model, x, outputs, f, tape, recording, seed)
 
             yield forward
@@ -110,14 +94,20 @@ class Penalty(abc.ABC):
     def value(self, run):
         """What is penalised, a scalar, differentiable once more; `run` is a `ForwardPass`."""
 
-    def unit(self, run):
-        """What α is to be `SHARE` of loss / unit of when `alpha="auto"`."""
+    @property
+    def measures_itself(self):
+        """Whether alpha="auto" measures the gradient of `value` itself, or of `gauge`.
+
+        α must not depend on how noisy an estimate the settings make of the penalty.
+        """
+        return True
+
+    def gauge(self, run):
+        """What stands for `value` where it does not measure itself."""
         return self.value(run)
 
     def get_config(self):
-        scheduled = not isinstance(self.alpha, str | float)
-        alpha = keras.saving.serialize_keras_object(self.alpha) if scheduled else self.alpha
-        return {"alpha": alpha, "every": self.every}
+        return {"alpha": alphas.serialize(self.alpha), "every": self.every}
 
     @classmethod
     def from_config(cls, config):
@@ -169,21 +159,15 @@ class KernelPenalty(Penalty):
         Reference: Szolnoky et al., NeurIPS 2022, section 5.
         """
         checks.model(model)
-        if self.alpha == "auto":
-            raise ValueError(
-                "Expected `alpha` to be a number or a schedule in a training loop of your own. "
-                "Received: alpha='auto', which MGSModel alone can choose and keep. A fit of "
-                "MGSModel(model) tells what it would choose: its `alpha`."
-            )
         checks.step(step)
-        x = checks.inputs("x", model, x)
         step = ops.cast(step, "int32")
+        alpha = alphas.at(self.alpha, step)
+        x = checks.inputs("x", model, x)
         with self.watching(model, x, step, training) as forward:
             run = forward(model)
         dtype = keras.backend.result_type(run.f.dtype, "float32")
 
         def penalty():
-            alpha = self.alpha(step) if callable(self.alpha) else self.alpha
             value = self.value(run)
             return ops.cast(self.every * ops.cast(alpha, value.dtype) * value, dtype)
 
@@ -206,8 +190,8 @@ class TracePenalty(KernelPenalty):
 
     Args:
         alpha: the penalty's weight, a number ≥ 0; a `keras.optimizers.schedules` object; or "auto":
-            at the first step, `SHARE` (0.0175) of loss / tr K, kept from then on (and see
-            `MGSModel`). tr K grows with the batch, so α belongs to a batch size.
+            chosen in training, so that the penalty's gradient balances the loss's (see `MGSModel`).
+            tr K grows with the batch, so a number of your own belongs to a batch size.
         estimator: "hutchinson" or "exact".
         probes: projections averaged in one step ("hutchinson" only).
         every: the penalty acts on one step in `every`, with `every` times the weight.
@@ -229,7 +213,7 @@ class TracePenalty(KernelPenalty):
     Reference: Szolnoky et al., NeurIPS 2022, section 5.
     """
 
-    def __init__(self, alpha="auto", estimator="hutchinson", probes=1, every=8, samples=8):
+    def __init__(self, alpha="auto", estimator="hutchinson", probes=1, every=8, samples=SAMPLES):
         super().__init__(alpha, every)
         self.estimator = checks.choice("estimator", estimator, ("hutchinson", "exact"))
         self.probes = checks.count("probes", probes)
@@ -237,43 +221,42 @@ class TracePenalty(KernelPenalty):
         self.needs_sites = estimator == "exact"
 
     @contextlib.contextmanager
-    def watching(self, model, x, seed, training=True, whole=False):
-        alone = (
-            not whole
-            and self.estimator == "hutchinson"
-            and self.samples is not None
-            and parts.separable(model, x, self.samples, training)
-        )
-        with super().watching(model, x, seed, training, whole) as forward:
+    def watching(self, model, x, seed, training=True):
+        def separable(samples):
+            return parts.separable(model, x, samples, training)
 
-            def with_part(call):
-                part = None
-                if alone:  # first, and without a trace: the whole batch draws the same masks
+        noisy = self.estimator == "hutchinson"
+        part = self.samples if noisy and self.samples and separable(self.samples) else None
+        gauge = SAMPLES if self.alpha == alphas.AUTO and separable(SAMPLES) else None
+        with super().watching(model, x, seed, training) as forward:
+
+            def with_parts(call):
+                passes: dict = {None: None}
+                # First, and without a trace: the whole batch draws the same masks.
+                for size in {part, gauge} - {None}:
                     with keras.StatelessScope():
-                        part = forward(call, parts.first(x, self.samples))
-                return dataclasses.replace(forward(call), part=part)
+                        passes[size] = forward(call, parts.first(x, size))
+                run = forward(call)
+                return dataclasses.replace(run, part=passes[part], gauge=passes[gauge])
 
-            yield with_part
+            yield with_parts
 
     def value(self, run):
         if self.estimator == "exact":
             return sum(ops.sum(b.sample_traces()) for b in _blocks(run))
-        part = run.part or run
-        value = sum(_projection(part, i) for i in range(self.probes)) / self.probes
+        return self._projections(run, run.part or run, self.probes)
+
+    @property
+    def measures_itself(self):
+        return (self.estimator, self.probes, self.samples) == ("hutchinson", 1, SAMPLES)
+
+    def gauge(self, run):
+        return self._projections(run, run.gauge or run, 1)
+
+    def _projections(self, run, part, probes):
+        value = sum(_projection(part, i) for i in range(probes)) / probes
         n, m = (ops.cast(ops.shape(r.f)[0], value.dtype) for r in (run, part))
         return n / m * value
-
-    def unit(self, run):
-        if self.estimator == "exact":
-            return self.value(run)
-        # The loop keeps the compiled step small.
-        total = ops.fori_loop(
-            0,
-            FIRST_PROBES,
-            lambda i, total: total + _projection(run, self.probes + i),
-            ops.zeros((), norms.dtype_of(run.weights)),
-        )
-        return total / FIRST_PROBES
 
     def get_config(self):
         own = {"estimator": self.estimator, "probes": self.probes, "samples": self.samples}
@@ -288,9 +271,8 @@ class LogDetPenalty(KernelPenalty):
 
     Args:
         alpha: the penalty's weight, a number ≥ 0, or a `keras.optimizers.schedules` object. There
-            is no "auto": the log determinant may be negative, so no share of it is a scale, and
-            the counterpart of `TracePenalty`'s rule, a share of loss / (n*q), kept a network
-            from learning at all (README). Small numbers first.
+            is no "auto": by the rule of `TracePenalty`, with the gradient of log det K in place of
+            that of tr K, a network died (README). Small numbers first.
         epsilon: positive; relative to the mean eigenvalue of K.
         every: the penalty acts on one step in `every`, with `every` times the weight.
 
@@ -351,7 +333,7 @@ class LossGradientPenalty(Penalty):
         self.needs_inputs = wrt == "inputs"
 
     @contextlib.contextmanager
-    def watching(self, model, x, seed, training=True, whole=False):
+    def watching(self, model, x, seed, training=True):
         dtypes = {keras.backend.standardize_dtype(t.dtype) for t in keras.tree.flatten(x)}
         if self.needs_inputs and any("float" not in dtype for dtype in dtypes):
             raise TypeError(
@@ -359,7 +341,7 @@ class LossGradientPenalty(Penalty):
                 f"so floating-point ones. Received: inputs of dtype {', '.join(sorted(dtypes))}. "
                 'Convert them, or use wrt="weights".'
             )
-        with super().watching(model, x, seed, training, whole) as forward:
+        with super().watching(model, x, seed, training) as forward:
             yield forward
 
     def value(self, run):

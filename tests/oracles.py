@@ -1,6 +1,7 @@
 """What is tested, done the slow and obvious way. Nothing here looks into keras_mgs."""
 
 import contextlib
+import math
 
 import keras
 import numpy as np
@@ -128,6 +129,88 @@ def _row(tape, target, weights):
 
 def _norm(t):
     return tf.reduce_sum(tf.square(t))
+
+
+class AutomaticAlpha:
+    """The rule of alpha="auto", written as one would tell it."""
+
+    def __init__(self, every):
+        self.every = every
+        self.count, self.loss, self.own, self.dealt, self.first = 0, 0.0, 0.0, 0.0, 0.0
+        self.fast, self.slow, self.ratio, self.told, self.length = 0.0, 0.0, None, False, None
+        self.since = None
+
+    def after(self, losses, loss_length, penalty_length):
+        """α of a penalised step, by its loss, that of own and of dealt labels, and two lengths."""
+        numbers = [*map(float, losses), float(loss_length), float(penalty_length)]
+        if all(map(math.isfinite, numbers)) and numbers[3] > 0 and numbers[4] > 0:
+            self._learn(*numbers[:3], math.log(numbers[3] / numbers[4]))
+        if self.ratio is None:
+            return 0.0
+        return 0.4 * math.exp(self.ratio) * min(1, max(0, self._learnt() / 0.05))
+
+    def _learn(self, loss, own, dealt, r):
+        self.count += 1
+
+        def weight(memory):
+            return max(1 - math.exp(-self.every / memory), 1 / self.count)
+
+        self.loss += weight(80) * (loss - self.loss)
+        self.own += weight(80) * (own - self.own)
+        self.dealt += weight(80) * (dealt - self.dealt)
+        self.fast += weight(50) * (r - self.fast)
+        self.slow += weight(160) * (r - self.slow)
+        started = self.count * self.every >= 80
+        if self.count * self.every <= 80:
+            self.first = self.loss
+        self.told = self.told or own != dealt
+        if self.ratio is not None:
+            memory = 50 if self.fast > self.ratio else 640
+            self.ratio += (1 - math.exp(-self.every / memory)) * (self.fast - self.ratio)
+        elif started and self._learnt() > 0.05:
+            self.since = self.since or self.count
+            if abs(self.fast - self.slow) < 0.1 or self.count >= 2 * self.since:
+                self.ratio = self.fast + math.log(1.7)
+
+    def _learnt(self):
+        high, low = (self.dealt, self.own) if self.told else (self.first, self.loss)
+        largest = max(abs(high), abs(low))
+        return (high - low) / largest if largest else 0.0
+
+    def shortened(self, gradient):
+        """A penalised step's gradient, at most twice as long as they have been on average."""
+        length = math.sqrt(sum(float(tf.reduce_sum(g**2)) for g in gradient))
+        mean = self.length
+        allowed = length if mean is None else min(length, 2 * mean)
+        self.length = length if mean is None else 0.8 * mean + 0.2 * allowed
+        return [g * (allowed / length) for g in gradient]
+
+
+def train_automatically(model, loss, optimizer, batches, kind, every):
+    """As `train`, with alpha="auto": the values of α, 0 on the steps without a penalty."""
+    rule, found = AutomaticAlpha(every), []
+    for step, (x, y) in enumerate(batches):
+        weights = variables(model)
+        with tf.GradientTape(persistent=True) as tape:
+            f = lambda x=x: flat(model(x, training=True))  # noqa: E731
+            outputs, value = penalty(kind, f, weights, step, samples=SAMPLES)
+            mean_loss = loss(y, outputs)
+        gradient = tape.gradient(mean_loss, weights)
+        found.append(0.0)
+        if step % every == 0:
+            other = tape.gradient(value, weights)
+            other = [
+                tf.zeros_like(w) if g is None else g for g, w in zip(other, weights, strict=True)
+            ]
+            dealt = loss(tf.roll(y, len(y) // 2, 0), outputs)
+            lengths = (
+                math.sqrt(sum(float(tf.reduce_sum(g**2)) for g in s)) for s in (gradient, other)
+            )
+            found[-1] = rule.after([mean_loss, mean_loss, dealt], *lengths)
+            gradient = [g + every * found[-1] * h for g, h in zip(gradient, other, strict=True)]
+            gradient = rule.shortened(gradient)
+        optimizer.apply_gradients(zip(gradient, model.trainable_weights, strict=True))
+    return found
 
 
 def train(model, loss, optimizer, batches, kind, alpha, every=1, probes=1, epsilon=EPSILON):

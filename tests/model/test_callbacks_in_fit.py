@@ -11,6 +11,7 @@ from fitting import (
     BATCH,
     PENALTIES,
     N,
+    automatic_from_the_first_step,
     batches,
     by_plain_loop,
     data,
@@ -24,6 +25,12 @@ from keras_mgs import MGSMetrics, MGSModel, TracePenalty
 
 X_VAL, Y_VAL = (a[N:] for a in data(N + 6))
 STEPS = N // BATCH  # of an epoch; one step in two is penalised
+
+
+@pytest.fixture(autouse=True)
+def at_once():
+    with automatic_from_the_first_step():
+        yield
 
 
 def model():
@@ -116,7 +123,7 @@ def test_checkpoints_by_the_trace_hold_the_best_epoch_and_train_on(tmp_path):
         of_weights.load_weights(tmp_path / f"{mode}.weights.h5")
         for back in (whole, of_weights):
             assert_weights(back, weights.of_epochs[epoch])
-            assert back.alpha == mgs.alpha
+            assert back.alpha == history["mgs_alpha"][epoch]
     # The optimizer, and with it the count of steps, is in the file.
     back = keras.models.load_model(tmp_path / "max.keras")
     options = {"initial_epoch": 1, "epochs": 3, "batch_size": BATCH, "shuffle": False, "verbose": 0}

@@ -9,6 +9,7 @@ from fitting import (
     BATCH,
     PENALTIES,
     N,
+    automatic_from_the_first_step,
     data,
     fitted,
     mean_square,
@@ -22,7 +23,7 @@ from keras import activations, layers, losses, ops, optimizers
 from problems import randomise, sequential
 
 from keras_mgs import MGSModel, TracePenalty
-from keras_mgs.penalties import FIRST_PROBES, SHARE
+from keras_mgs import alpha as alphas
 
 
 def classes(module, base):
@@ -127,10 +128,12 @@ def test_a_scaled_loss_or_several_optimizers_step_as_in_a_plain_loop(name):
 
 
 def test_a_loss_scale_that_grows_does_not_change_automatic_steps():
-    """How long penalised steps have been does not depend on how the loss is scaled."""
+    """Neither α nor the lengths of penalised steps depend on how the loss is scaled."""
     scaled, plain = (MGSModel(network(), TracePenalty("auto", "exact", every=1)) for _ in range(2))
-    fitted(scaled, optimizers.LossScaleOptimizer(optimizers.SGD(0.01), 8.0, 1), epochs=3)
-    fitted(plain, optimizers.SGD(0.01), epochs=3)
+    with automatic_from_the_first_step():
+        fitted(scaled, optimizers.LossScaleOptimizer(optimizers.SGD(0.01), 8.0, 1), epochs=3)
+        fitted(plain, optimizers.SGD(0.01), epochs=3)
+    np.testing.assert_allclose(scaled.alpha, plain.alpha, rtol=1e-9)
     same_weights(scaled.model, plain.model)
 
 
@@ -144,7 +147,8 @@ def test_a_first_step_that_overflows_does_not_disable_the_shortening_of_later_on
     mgs.compile(optimizer, "mse")
     mgs.fit(x, 100 * y, batch_size=BATCH, epochs=10, verbose=0)
     assert 0 < optimizer.inner_optimizer.iterations < 30  # some were skipped
-    assert 0 < mgs._length.numpy() < np.inf
+    length = mgs._alpha.state.numpy()[alphas.State._fields.index("length")]
+    assert 0 < length < np.inf
 
 
 # Gradient accumulation
@@ -567,16 +571,3 @@ def test_a_random_projection_under_xla_is_one_of_the_two_that_there_are():
         for w, v in zip(weights, moved[drawn[-1]], strict=True):
             np.testing.assert_allclose(w, v, rtol=1e-9, atol=1e-9)
     assert set(drawn) == {1, -1}
-
-
-def test_automatic_alpha_under_xla_is_the_mean_of_such_projections():
-    model, x, y = two_samples()
-    loss, values = float(mean_square(y, model(x))), both_projections(model, x)
-    mgs = MGSModel(model)
-    mgs.compile("sgd", "mse", jit_compile=True)
-    mgs.train_on_batch(x, y)
-    trace = SHARE * loss / mgs.alpha
-    share = float((trace - values[-1]) / (values[1] - values[-1]))
-    often = share * FIRST_PROBES  # was v (1, 1)
-    np.testing.assert_allclose(often, round(often), atol=1e-6)
-    assert abs(share - 0.5) < 4 * 0.5 / np.sqrt(FIRST_PROBES)  # four standard deviations

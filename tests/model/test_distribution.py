@@ -12,7 +12,16 @@ import numpy as np
 import oracles
 import pytest
 import tensorflow as tf
-from fitting import BATCH, EPSILON, N, batches, data, mean_square, network
+from fitting import (
+    BATCH,
+    EPSILON,
+    N,
+    automatic_from_the_first_step,
+    batches,
+    data,
+    mean_square,
+    network,
+)
 
 from keras_mgs import LogDetPenalty, MGSMetrics, MGSModel, TracePenalty, trace
 
@@ -31,6 +40,7 @@ def growing():
     return x, y * np.geomspace(1, 100, N)[:, None]
 
 
+@automatic_from_the_first_step()  # parts of a batch deal their labels among themselves
 def train(strategy, kind):
     """Weights, History and α of a fit under `strategy`."""
     with strategy.scope():
@@ -47,6 +57,7 @@ def train(strategy, kind):
     }
 
 
+@automatic_from_the_first_step()
 def train_by_hand(strategy, kind):
     """Weights and α of a loop over `train_step`: Keras 3's own `fit` fails with several workers.
 

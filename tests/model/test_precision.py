@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from fitting import BATCH, data, fitted, network, same_weights
+from fitting import BATCH, automatic_from_the_first_step, data, fitted, network, same_weights
 from keras import layers
 from problems import randomise, sequential
 
@@ -21,6 +21,12 @@ def use(policy):
     """The fixture `float64` restores both."""
     keras.config.set_floatx("float64" if policy == "float64" else "float32")
     keras.config.set_dtype_policy(policy)
+
+
+@pytest.fixture(autouse=True)
+def at_once():
+    with automatic_from_the_first_step():
+        yield
 
 
 def small(head=None):

@@ -7,10 +7,17 @@ from concurrent.futures import ThreadPoolExecutor
 
 import keras
 import numpy as np
-from fitting import fitted, network, same_weights
+import pytest
+from fitting import automatic_from_the_first_step, fitted, network, same_weights
 from keras import layers
 
 from keras_mgs import MGSModel, TracePenalty
+
+
+@pytest.fixture(autouse=True)
+def at_once():
+    with automatic_from_the_first_step():
+        yield
 
 
 def trained(seed):
