@@ -11,12 +11,12 @@ import keras_mgs
 
 BOXES = np.array([[0.1, 0.0, 0.8, 0.9], [0.2, 0.3, 1.1, 0.7]], "float32")
 RESIZED = {
-    f"{method}, {size}, {options}": (
-        lambda x, method=method, size=size, options=options: method(
+    f"{name}, {size}, {options}": (
+        lambda x, name=name, size=size, options=options: getattr(tf.raw_ops, name)(
             images=x, size=size, **{o: True for o in options}
         )
     )
-    for method in (tf.raw_ops.ResizeNearestNeighbor, tf.raw_ops.ResizeBicubic)
+    for name in ("ResizeNearestNeighbor", "ResizeBicubic")
     for size in ((5, 7), (2, 3))
     for options in ((), ("align_corners",), ("half_pixel_centers",))
 }
