@@ -139,7 +139,11 @@ def cotangents(tape, f, tensors, rows):
     def one_row(row):
         return gradient(tape, f, tensors, tf.broadcast_to(row, tf.shape(f)))
 
-    return _map_rows(one_row, rows)
+    found = _map_rows(one_row, rows)
+    for delta, tensor in zip(found, tensors, strict=True):
+        if tf.is_symbolic_tensor(delta) and tensor.shape.rank is not None:
+            delta.set_shape((None, *tensor.shape))  # which a tf.py_function does not know
+    return found
 
 
 def row_jacobian(tape, f, sources, rows):

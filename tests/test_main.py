@@ -44,7 +44,7 @@ def test_compare_prints_a_table_and_writes_a_folder(tmp_path):
         (["--data", "nan.npz"], ["finite", "Received", "NaN"]),
         (["--data", "shape.npz"], ["x_train", "Received: shape (4, 3)"]),
         (["--corruption", "fog"], ["motion_blur", "Received: corruption='fog'"]),
-        (["--network", "resnet"], ["'lenet5', 'fcn'", "Received: --network='resnet'"]),
+        (["--network", "vgg"], ["'lenet5', 'fcn'", "Received: --network='vgg'"]),
         (["--methods", "sgd"], ["'mgs'", "Received: --methods='sgd'"]),
         (["--label-noise", "1.5"], ["between 0 and 1", "Received: label_noise=1.5"]),
         (["--label-noise", "nan"], ["finite", "Received: label_noise=nan"]),

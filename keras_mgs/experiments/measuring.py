@@ -48,7 +48,7 @@ STEPS = 94  # of the epoch: 3000 samples in batches of 32
 # of its sums; by the worst of those seen, some hundred times that.
 TOLERANCE = 1e-4
 _BLOCK = 0.05  # seconds that what is timed at a time lasts at least
-_ALPHA = 1e-3  # beside a peer: loss and penalty weigh about the same
+_ALPHA = 1e-3  # loss and penalty weigh about the same
 _LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
 
@@ -252,7 +252,10 @@ def _ours(case, model, x, y):
         return _gradient(case, model, x, y)
     if case.what in PENALTIES:
         penalty = PENALTIES[case.what]()
-        return _trained(keras_mgs.MGSModel(model, penalty), x, y, case, penalty.every)
+        mgs = keras_mgs.MGSModel(model, penalty)
+        if penalty.alpha == "auto" and case.what != "epoch":
+            mgs.alpha = _ALPHA  # or the penalty would wait, and could not be held against anything
+        return _trained(mgs, x, y, case, penalty.every)
     if case.what == "kernel":
         run = lambda: keras_mgs.kernel(model, x)  # noqa: E731
         return _Timed(tf.function(run, autograph=False, jit_compile=True) if case.xla else run)
