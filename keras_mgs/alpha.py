@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
-from keras_mgs import checks, norms
+from keras_mgs import checks, norms, slices
 
 AUTO = "auto"
 _UNSET = math.nan  # α before the first step that sets it
@@ -17,7 +17,7 @@ class Gradients(NamedTuple):
     """What a penalised step hands to α: gradients of the whole batch, over all replicas.
 
     Attributes:
-        loss: of the loss, times the loss scale; of the penalty, too, if there is no other.
+        loss: of the loss, times the loss scale.
         penalty: of the penalty, times `Alpha.weight`.
         measured: as `penalty`, of what stands for the penalty where its length is measured; empty:
             of nothing else.
@@ -27,17 +27,10 @@ class Gradients(NamedTuple):
     """
 
     loss: Any
-    penalty: Any = ()
-    measured: Any = ()
-    value: Any = 0.0
-    losses: Any = ()
-
-
-def of_loss_alone(gradients, measured):
-    """`Gradients` of a plain step, in the structure of a penalised one's."""
-    none = [ops.zeros_like(g) for g in gradients]
-    zero = ops.zeros((), "float64")
-    return Gradients(gradients, none, none if measured else (), zero, [zero] * 3)
+    penalty: Any
+    measured: Any
+    value: Any
+    losses: Any
 
 
 class State(NamedTuple):
@@ -136,10 +129,12 @@ class Alpha:
         value: a variable: α of the last step; NaN: none yet.
         state: a variable, (len(State._fields),). All kinds have both, so that weights can be loaded
             into a model with another kind.
-        apart: whether `gradients` needs those of loss and penalty apart.
+        skipped: a variable, (2,): the steps so far whose penalty had no finite gradient, and the
+            last weight, by its number, with respect to which.
+        measures: whether `gradients` needs `Gradients.measured` and `Gradients.losses`.
     """
 
-    apart = False
+    measures = False
 
     def __init__(self, given, add_weight):
         self.given = given
@@ -158,6 +153,9 @@ class Alpha:
             initializer="zeros",
             trainable=False,
             autocast=False,
+        )
+        self.skipped = add_weight(
+            name="skipped", shape=(2,), dtype="int32", initializer="zeros", trainable=False
         )
 
     @property
@@ -183,18 +181,48 @@ class Alpha:
         return ops.where(ops.isnan(self.value), 0.0, self.value)
 
     def weight(self, scale):
-        """What a penalty whose gradient is taken apart is multiplied by before that."""
-        return ops.ones((), self.value.dtype)
+        """What a penalty is multiplied by before its gradient is taken."""
+        # Near the weight that it will have: half precision holds no much larger gradients.
+        alpha = self.now()
+        return ops.where(alpha > 0, alpha * ops.cast(scale, alpha.dtype), 1.0)
 
     def gradients(self, found, every, scale):
         """The gradients of a penalised step: those of `loss + every * alpha * penalty`, scaled.
+
+        A penalty without a finite gradient leaves those of a plain step, and is counted.
 
         Args:
             found: `Gradients`.
             every: steps from one penalised step to the next.
             scale: the optimizer's loss scale.
         """
-        return found.loss
+        scale, weight = ops.cast(scale, self.value.dtype), self.weight(scale)
+        lengths = [_length([g], weight) for g in found.penalty]
+        length = ops.sqrt(sum(ops.square(n) for n in lengths))
+        alpha, wanted = self._update(found, every, scale, weight, length)
+        # Of a scaled penalty, which may be too large, the optimizer must know.
+        finite = ops.logical_or(ops.isfinite(length), scale > 1)
+        self._count_skipped(ops.logical_and(wanted, ops.logical_not(finite)), lengths)
+        counts = ops.logical_and(finite, alpha > 0)
+        factor = every * alpha * scale / weight
+
+        def part(p):
+            return ops.where(counts, ops.cast(factor, p.dtype) * p, ops.zeros_like(p))
+
+        return [
+            slices.plus(g, slices.of_values(part, p))
+            for g, p in zip(found.loss, found.penalty, strict=True)
+        ]
+
+    def _update(self, found, every, scale, weight, length):
+        """α of this step, and whether its penalty is to act; `length` is ‖∇ penalty‖."""
+        return self.now(), self.now() > 0
+
+    def _count_skipped(self, skipped, lengths):
+        broken = ops.logical_not(ops.isfinite(ops.stack(lengths)))
+        last = ops.max(ops.where(broken, ops.arange(len(lengths)), 0))
+        count = self.skipped[0] + 1
+        self.skipped.assign(ops.where(skipped, ops.stack([count, last]), self.skipped))
 
 
 class Number(Alpha):
@@ -245,7 +273,7 @@ class Automatic(Alpha):
     the start takes the place of theirs.
     """
 
-    apart = True
+    measures = True
 
     @property
     def number(self):
@@ -256,34 +284,28 @@ class Automatic(Alpha):
         super().set(number)
         self.state.assign(ops.zeros_like(self.state))  # α without a state was given
 
-    def weight(self, scale):
-        # Near the weight that it will have: half precision holds no much larger gradients.
-        alpha = self.now()
-        return ops.where(alpha > 0, alpha * ops.cast(scale, alpha.dtype), 1.0)
-
     def gradients(self, found, every, scale):
+        sums = super().gradients(found, every, scale)
+        # No single step shall undo the learning.
+        state = State(*ops.unstack(self.state))
+        share, mean = shorten(state.length, _length(sums, scale))
+        self.state.assign(ops.stack(state._replace(length=mean)))
+        return [slices.of_values(lambda t: ops.cast(share, t.dtype) * t, g) for g in sums]
+
+    def _update(self, found, every, scale, weight, length):
         dtype = self.value.dtype
         old = State(*ops.unstack(ops.cast(self.state, dtype)))
-        scale, weight = ops.cast(scale, dtype), self.weight(scale)
-        length, penalty_length = _length(found.loss, scale), _length(found.penalty, weight)
-        measured = _length(found.measured, weight) if found.measured else penalty_length
-        new = update(old, [ops.cast(v, dtype) for v in found.losses], length, measured, every)
+        measured = _length(found.measured, weight) if found.measured else length
+        losses = [ops.cast(loss, dtype) for loss in found.losses]
+        loss_length = _length(found.loss, scale)
+        new = update(old, losses, loss_length, measured, every)
         given = ops.logical_and(old.acts == 0, ops.logical_not(ops.isnan(self.value)))
         new = new._replace(acts=ops.where(given, 0.0, new.acts))
         alpha = ops.where(given, self.now(), choose(new))
-        factor = every * alpha * scale / weight
-        # A penalty without a finite gradient leaves a plain step; of a scaled one, which may be too
-        # large, the optimizer must know.
-        counts = ops.logical_or(ops.isfinite(penalty_length), scale > 1)
-        counts = ops.logical_and(counts, alpha > 0)
-        sums = [
-            g + ops.where(counts, ops.cast(factor, g.dtype) * p, ops.zeros_like(p))
-            for g, p in zip(found.loss, found.penalty, strict=True)
-        ]
-        share, mean = shorten(old.length, _length(sums, scale))
         self.value.assign(ops.where(new.acts > 0, alpha, self.value))
-        self.state.assign(ops.stack(new._replace(length=mean)))
-        return [ops.cast(share, g.dtype) * g for g in sums]
+        self.state.assign(ops.stack(new))
+        # Before α is chosen, too: without a length of its penalty it never will be.
+        return alpha, ops.logical_and(loss_length > 0, ops.isfinite(loss_length))
 
 
 def update(old, losses, loss_length, penalty_length, every):
@@ -383,5 +405,9 @@ def _share_of_memory(steps, memory):
 
 def _length(tensors, scale):
     """`‖tensors / scale‖`; they are divided before they are squared, as they may be very large."""
-    tensors = [t / ops.cast(scale, t.dtype) for t in tensors]
+
+    def divided(t):
+        return t / ops.cast(scale, t.dtype)
+
+    tensors = [slices.of_values(divided, t) for t in tensors]
     return ops.cast(ops.sqrt(norms.squared(tensors)), "float64")

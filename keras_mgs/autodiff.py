@@ -98,8 +98,11 @@ def connected(tape, target, sources):
     return [g is not None for g in tape.gradient(target, sources)]
 
 
-def gradient(tape, target, sources, cotangent=None):
-    """`cotangentᵀ ∂target/∂sources`, a dense tensor per source; zeros where unconnected."""
+def gradient(tape, target, sources, cotangent=None, dense=True):
+    """`cotangentᵀ ∂target/∂sources`, a tensor per source; zeros where unconnected.
+
+    Where `dense` is false, those of tables may be `tf.IndexedSlices`.
+    """
     try:
         gradients = tape.gradient(
             target,
@@ -109,7 +112,7 @@ def gradient(tape, target, sources, cotangent=None):
         )
     except LookupError as error:
         raise _without_derivative(error, target) from error
-    return [tf.convert_to_tensor(g) for g in gradients]
+    return [tf.convert_to_tensor(g) for g in gradients] if dense else gradients
 
 
 def _without_derivative(error, target):

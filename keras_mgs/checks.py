@@ -126,7 +126,12 @@ def flag(name, value):
 
 def weights(model):
     """The weights θ: the trainable ones, but those that optimizers overwrite (float8's scales)."""
-    return [w for w in model.trainable_weights if not getattr(w, "overwrite_with_gradient", False)]
+    return [w for w in model.trainable_weights if not is_overwritten(w)]
+
+
+def is_overwritten(weight):
+    """Whether an optimizer puts the gradient in its place."""
+    return getattr(weight, "overwrite_with_gradient", False)
 
 
 def inputs(name, model, x):
@@ -281,7 +286,8 @@ def training_data(model, loss, x, y, sample_weight):
     }
     lengths = {}
     for name, data in arrays.items():
-        finite(name, data)
+        if name != "y" or _is_of_keras(loss):  # a loss of the user's may know what NaN stands for
+            finite(name, data)
         lengths[name] = {d.shape[0] if d.shape else None for d in tree.flatten(data)}
     if "x" in arrays:
         fits("x", model, x)
@@ -298,11 +304,19 @@ def training_data(model, loss, x, y, sample_weight):
         )
 
 
+def _is_of_keras(loss):
+    """Whether there is a loss, and all are Keras' own."""
+    losses = [part for part in tree.flatten(loss) if part is not None]
+    return bool(losses) and all(
+        isinstance(f, str) or (getattr(f, "__module__", None) or "").startswith("keras.")
+        for f in losses
+    )
+
+
 def _wants_targets_like_outputs(loss):
     """Whether a loss is Keras' own, CTC apart; a user's may take targets of any shape."""
-    name = loss if isinstance(loss, str) else type(loss).__name__
-    own = isinstance(loss, str) or type(loss).__module__.startswith("keras.")
-    return own and name.lower() != "ctc"
+    name = loss if isinstance(loss, str) else getattr(loss, "__name__", type(loss).__name__)
+    return _is_of_keras(loss) and name.lower() != "ctc"
 
 
 def _targets(model, y):
@@ -311,7 +325,7 @@ def _targets(model, y):
     if outputs is None or len(outputs) != 1 or not hasattr(y, "shape"):
         return
     output, shape = tuple(outputs[0].shape), tuple(y.shape)
-    allowed = [output[1:], output[1:-1], (*output[1:-1], 1)]
+    allowed = [output[1:], output[1:-1], (*output[1:-1], 1), (*output[1:], 1)]
     if not any(
         len(a) == len(shape) - 1
         and all(None in p or p[0] == p[1] for p in zip(a, shape[1:], strict=True))

@@ -68,13 +68,16 @@ def is_own(thing, name):
     return name in vars(thing) if hook is None else hook.of_thing
 
 
-def with_attributes(thing, **values):
-    """`thing`, its state and all, but with other values of some attributes for who has this one."""
+def with_attributes(thing, bases=(), **values):
+    """`thing`, its state and all, but with other values of some attributes for who has this one.
+
+    What its class does not define itself is then that of `bases`.
+    """
 
     def fixed(value):
         return property(lambda _: value)
 
     properties = {name: fixed(value) for name, value in values.items()}
-    double: Any = object.__new__(type(type(thing).__name__, (type(thing),), properties))
+    double: Any = object.__new__(type(type(thing).__name__, (type(thing), *bases), properties))
     object.__setattr__(double, "__dict__", vars(thing))
     return double

@@ -1,5 +1,6 @@
 """MGSModel: any Keras model, trained with an MGS penalty."""
 
+import inspect
 import math
 from collections.abc import Callable
 
@@ -8,7 +9,7 @@ import tensorflow as tf
 from keras import ops
 
 from keras_mgs import alpha as alphas
-from keras_mgs import autodiff, checks, parts, penalties, replicas
+from keras_mgs import autodiff, checks, nonfinite, parts, penalties, replicas, slices, wrapped
 
 
 @keras.saving.register_keras_serializable(package="keras_mgs")
@@ -56,6 +57,7 @@ class MGSModel(keras.Model):
 
     def __init__(self, model, penalty="trace", alpha=None, **kwargs):
         checks.built(model)  # layers may be frozen, and freed again before `fit`
+        wrapped.check(model)
         # Inputs reach the network as they are; it casts them itself.
         super().__init__(**{"dtype": model.dtype_policy, "autocast": False, **kwargs})
         self.model = model
@@ -75,6 +77,7 @@ class MGSModel(keras.Model):
         )
         self._penalty_tracker = _LastMean(self._last, name="mgs_penalty")
         self._alpha_tracker = _Reading(self._alpha.now, name="mgs_alpha")
+        wrapped.take_over(self, model)
         self.built = True
 
     @property
@@ -100,6 +103,12 @@ class MGSModel(keras.Model):
     def call(self, inputs, training=None):
         return self.model(inputs, training=training)
 
+    @property
+    def metrics(self):
+        found = super().metrics
+        model = getattr(self, "model", None)  # not yet there while Keras sets this one up
+        return found if model is None else wrapped.metrics(self, model, found)
+
     def fit(self, x=None, y=None, *args, **kwargs):
         """As `keras.Model.fit`, after a look at data that come as arrays.
 
@@ -107,10 +116,14 @@ class MGSModel(keras.Model):
         ValueError.
         """
         checks.model(self.model)
-        checks.training_data(
-            self.model, getattr(self, "loss", None), x, y, kwargs.get("sample_weight")
-        )
-        return super().fit(x, y, *args, **kwargs)
+        given = inspect.signature(keras.Model.fit).bind(self, x, y, *args, **kwargs)
+        weight = given.arguments.get("sample_weight")
+        own_loss = "compute_loss" in vars(self)  # that of the model, of which nothing is known
+        loss = None if own_loss else getattr(self, "loss", None)
+        checks.training_data(self.model, loss, x, y, weight)
+        with nonfinite.told(self, given.arguments.get("callbacks")) as callbacks:
+            given.arguments["callbacks"] = callbacks
+            return super().fit(*given.args[1:], **given.kwargs)
 
     def make_train_function(self, force=False):
         """As `keras.Model.make_train_function`, but plain and penalised steps are compiled apart.
@@ -163,25 +176,25 @@ class MGSModel(keras.Model):
 
         # Each branch has a forward pass of its own: what the penalty needs of one, and where
         # TensorFlow therefore cannot fuse operations, would slow down the plain steps.
-        if not (self._alpha.apart and replicas.count() > 1):
+        if replicas.count() == 1:
             penalised = _apart(lambda: self._penalised_step(data, step))
             return tf.cond(acts, penalised, lambda: self._plain_step(data))
 
         # Replicas can only speak to each other outside of a conditional.
         def plain():
             gradients, *results = self._plain_gradients(data)
-            return alphas.of_loss_alone(gradients, not self.penalty.measures_itself), *results
+            return self._of_loss_alone(slices.dense(gradients)), *results
 
         penalised = _apart(lambda: self._gradients(data, step))
-        found, outputs, loss = tf.cond(acts, penalised, plain)
+        found, *results = tf.cond(acts, penalised, plain)
         found = replicas.total(found)
         gradients = tf.cond(acts, lambda: self._balance(found), lambda: found.loss)
-        return [g / replicas.count() for g in gradients], self._logs(data, outputs, loss)
+        return [g / replicas.count() for g in gradients], self._logs(data, *results)
 
     def _plain_step(self, data):
         """Gradients and logs of a step without the penalty."""
-        gradients, outputs, loss = self._plain_gradients(data)
-        return gradients, self._logs(data, outputs, loss)
+        gradients, *results = self._plain_gradients(data)
+        return gradients, self._logs(data, *results)
 
     def _plain_gradients(self, data):
         """The gradients, the outputs and the loss of a step without the penalty."""
@@ -190,18 +203,16 @@ class MGSModel(keras.Model):
             outputs = self(x, training=True)
             loss = self.compute_loss(x, y, outputs, sample_weight, training=True)
             scaled = self.optimizer.scale_loss(loss)
-        gradients = autodiff.gradient(tape, scaled, autodiff.values(self.trainable_weights))
-        return gradients, outputs, loss
+        weights = autodiff.values(self.trainable_weights)
+        return autodiff.gradient(tape, scaled, weights, dense=False), outputs, loss
 
     def _penalised_step(self, data, step):
         """Gradients and logs of a step with it."""
-        found, outputs, loss = self._gradients(data, step)
-        if self._alpha.apart and replicas.count() > 1:
-            # The optimizer adds up the gradients of all replicas, after this, once more.
-            gradients = [g / replicas.count() for g in self._balance(replicas.total(found))]
-        else:
-            gradients = self._balance(found)
-        return gradients, self._logs(data, outputs, loss)
+        found, *results = self._gradients(data, step)
+        gradients = self._balance(replicas.total(found))
+        # The optimizer adds up the gradients of all replicas, after this, once more.
+        gradients = [slices.of_values(lambda t: t / replicas.count(), g) for g in gradients]
+        return gradients, self._logs(data, *results)
 
     def _gradients(self, data, step):
         """`alpha.Gradients`, the outputs and the loss of a penalised step."""
@@ -211,32 +222,54 @@ class MGSModel(keras.Model):
         with autodiff.tape() as tape:
             with penalty.watching(self, x, step) as forward:
                 run = forward(self)
-                run.loss = self.compute_loss(x, y, run.outputs, sample_weight, training=True)
+                loss = self.compute_loss(x, y, run.outputs, sample_weight, training=True)
+                run.loss = ops.sum(loss)  # a loss without a reduction is one per sample
+            scaled = scale(run.loss)
             value = penalty.value(run)
-            targets = {"loss": scale(run.loss), "penalty": ops.cast(weight, value.dtype) * value}
-            if not self._alpha.apart:
-                penalised = penalty.every * self._alpha.now() * ops.cast(value, "float64")
-                targets = {"loss": scale(run.loss + ops.cast(penalised, run.loss.dtype))}
-            elif not penalty.measures_itself:
+            weighted = ops.cast(weight, value.dtype) * value
+            measured = None
+            if self._alpha.measures and not penalty.measures_itself:
                 gauge = penalty.gauge(run)
-                targets["measured"] = ops.cast(weight, gauge.dtype) * gauge
-        weights = autodiff.values(self.trainable_weights)
+                measured = ops.cast(weight, gauge.dtype) * gauge
+
+        def gradient(target, weights):
+            found = autodiff.gradient(tape, target, autodiff.values(weights), dense=False)
+            return found if replicas.count() == 1 else slices.dense(found)
+
+        learned = checks.weights(self.model)
         found = alphas.Gradients(
-            **{name: autodiff.gradient(tape, target, weights) for name, target in targets.items()},
+            loss=gradient(scaled, self.trainable_weights),
+            penalty=gradient(weighted, learned),
+            measured=[] if measured is None else gradient(measured, learned),
             value=ops.cast(value, "float64"),
-            losses=self._label_losses(data, run) if self._alpha.apart else [],
+            losses=self._label_losses(data, run) if self._alpha.measures else [],
         )
-        return found, run.outputs, run.loss
+        return found, run.outputs, loss
+
+    def _of_loss_alone(self, gradients):
+        """`alpha.Gradients` of a plain step, in the structure of a penalised one's."""
+        learned, _ = self._split(gradients)
+        none, zero = [ops.zeros_like(g) for g in learned], ops.zeros((), "float64")
+        measured = self._alpha.measures and not self.penalty.measures_itself
+        losses = [zero] * 3 if self._alpha.measures else []
+        return alphas.Gradients(gradients, none, none if measured else [], zero, losses)
+
+    def _split(self, gradients):
+        """Those of the weights that are learned, and those of weights that take their place."""
+        overwritten = [checks.is_overwritten(w) for w in self.trainable_weights]
+        pairs = list(zip(gradients, overwritten, strict=True))
+        return [g for g, other in pairs if not other], [g for g, other in pairs if other]
 
     def _balance(self, found):
         """The gradients of a penalised step, of all replicas."""
-        gradients = self._alpha.gradients(found, self.penalty.every, self.optimizer.scale_loss(1.0))
-        with autodiff.after(gradients):
-            alpha = self._alpha.now()
-            penalty = ops.where(alpha > 0, alpha * found.value, 0.0)
-            alone = 1 if self._alpha.apart else replicas.count()
-            self._penalty_tracker.update_state(penalty * alone)
-        return gradients
+        learned, others = self._split(found.loss)
+        scale = self.optimizer.scale_loss(1.0)
+        gradients = self._alpha.gradients(found._replace(loss=learned), self.penalty.every, scale)
+        with autodiff.after([g.values if hasattr(g, "values") else g for g in gradients]):
+            penalty = self._alpha.now() * found.value
+            self._penalty_tracker.update_state(ops.where(ops.isfinite(penalty), penalty, 0.0))
+        sources = {False: iter(gradients), True: iter(others)}
+        return [next(sources[checks.is_overwritten(w)]) for w in self.trainable_weights]
 
     def _label_losses(self, data, run):
         """The loss, and without regularisers: that of the labels, and of labels dealt anew."""
@@ -251,15 +284,18 @@ class MGSModel(keras.Model):
             dealt = self.compute_loss(
                 x, parts.dealt(y), run.outputs, parts.dealt(sample_weight), training=True
             )
+        dealt = ops.cast(ops.sum(dealt), loss.dtype)
         rest = sum(ops.cast(ops.sum(a), loss.dtype) for a in added) / replicas.count()
-        return [loss, loss - rest, ops.cast(dealt, loss.dtype) - rest]
+        return [loss, loss - rest, dealt - rest]
 
     def _logs(self, data, outputs, loss):
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         size = checks.number_of_samples(x)
         # Each replica's loss is its share of the mean over the whole batch.
         self._loss_tracker.update_state(loss * replicas.count(), sample_weight=size)
-        return self.compute_metrics(x, y, outputs, sample_weight=sample_weight)
+        logs = self.compute_metrics(x, y, outputs, sample_weight=sample_weight)
+        own = (self._penalty_tracker, self._alpha_tracker)
+        return {**logs, **{metric.name: metric.result() for metric in own}}
 
     def test_step(self, data):
         logs = super().test_step(data)
@@ -320,7 +356,7 @@ class _InTurn:
     def __call__(self, iterator):
         every = self.mgs.penalty.every
         if self.plain_left == 0:
-            self.plain_left = -int(self.mgs._steps.value) % every
+            self.plain_left = -int(ops.convert_to_numpy(self.mgs._steps)) % every
         if self.plain_left > 0:
             logs = self.plain(iterator)
             self.plain_left -= 1

@@ -4,6 +4,8 @@ import keras
 import tensorflow as tf
 from keras import ops
 
+from keras_mgs import slices
+
 
 def squared(tensors):
     """`‖tensors‖²`, over all their entries, at least in single precision."""
@@ -22,7 +24,7 @@ def of_products(tensors):
 
 
 def _of_product(t, dtype):
-    factors = _factors(t)
+    factors = None if isinstance(t, tf.IndexedSlices) else _factors(t)
     if factors is None:
         return _squared(t, dtype)
     u, delta = factors
@@ -49,6 +51,8 @@ def _factors(t):
 
 
 def _squared(t, dtype):
+    if isinstance(t, tf.IndexedSlices):
+        t = slices.each_row_once(t)
     return 2 * tf.nn.l2_loss(ops.cast(t, dtype))  # writes no square to memory
 
 

@@ -346,7 +346,7 @@ class LossGradientPenalty(Penalty):
 
     def value(self, run):
         sources = run.weights if self.wrt == "weights" else keras.tree.flatten(run.x)
-        return norms.of_products(autodiff.gradient(run.tape, run.loss, sources))
+        return norms.of_products(autodiff.gradient(run.tape, run.loss, sources, dense=False))
 
     def get_config(self):
         return {**super().get_config(), "wrt": self.wrt}
@@ -356,7 +356,8 @@ def _projection(run, index):
     """`‖∇_θ Σ_ia v[i, a] f[i, a]‖²` for random signs v: tr K in expectation."""
     index = index * replicas.count() + replicas.index()  # each replica draws its own
     signs = autodiff.random_signs(ops.shape(run.f), run.f.dtype, ops.stack([run.seed, index]))
-    return norms.of_products(autodiff.gradient(run.tape, run.f, run.weights, signs))
+    gradient = autodiff.gradient(run.tape, run.f, run.weights, signs, dense=False)
+    return norms.of_products(gradient)
 
 
 def _call(configured):
