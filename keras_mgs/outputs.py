@@ -46,8 +46,11 @@ def raw_outputs(outputs, model=None):
     `outputs` is what a Keras model returned: a tensor, or a list or dict of tensors. A softmax or
     sigmoid at the end is undone. Paper, section 3: f is the network's raw output. `model`: whose
     outputs they are, so that it is warned of once.
+
+    Beside others, outputs that have no derivative (integers, strings) are left out, and scalars,
+    which belong to no sample.
     """
-    parts = []
+    parts, left_out = [], []  # type: list, list
     for y in keras.tree.flatten(outputs):
         if not tf.is_tensor(y) or isinstance(y, tf.RaggedTensor | tf.SparseTensor):
             kind = "None" if y is None else f"a {type(y).__name__}"
@@ -56,21 +59,29 @@ def raw_outputs(outputs, model=None):
                 f"Received: {kind} as an output. Use a model that returns tensors, such as "
                 "those of its outputs that a loss belongs to."
             )
+        if not y.dtype.is_floating:
+            left_out.append(
+                TypeError(
+                    "MGS differentiates the model's outputs, so they must be floating-point. "
+                    f"Received: an output of dtype {y.dtype.name}. "
+                    "Use the model before its argmax, rounding or cast."
+                )
+            )
+            continue
+        if len(y.shape) == 0:
+            left_out.append(
+                ValueError(
+                    "Every output of the model must have the samples on its first axis. "
+                    "Received: a scalar output. Use a model that returns one row per sample."
+                )
+            )
+            continue
         f = _logits(y, model)
-        if not f.dtype.is_floating:
-            raise TypeError(
-                "MGS differentiates the model's outputs, so they must be floating-point. "
-                f"Received: an output of dtype {f.dtype.name}. "
-                "Use the model before its argmax, rounding or cast."
-            )
-        if len(f.shape) == 0:
-            raise ValueError(
-                "Every output of the model must have the samples on its first axis. "
-                "Received: a scalar output. Use a model that returns one row per sample."
-            )
         sizes = f.shape[1:]
         per_sample = -1 if None in sizes else math.prod(sizes)
         parts.append(ops.reshape(f, (ops.shape(f)[0] if None in sizes else -1, per_sample)))
+    if not parts and left_out:
+        raise left_out[0]
     if not parts:
         raise ValueError(
             "Expected the model to return at least one output. "

@@ -367,3 +367,89 @@ def test_fit_takes_its_arguments_by_position_as_keras_does():
     mgs = MGSModel(network())
     mgs.compile("sgd", "mse")
     assert len(mgs.fit(x, y, BATCH, 2, 0).history["loss"]) == 2
+
+
+def test_targets_may_be_unknown_where_the_loss_is_the_users_own():
+    x, y = data()
+    y[2, 1] = y[5, 0] = np.nan
+
+    def known(y, f):
+        found = tf.math.is_finite(y)
+        return tf.reduce_mean(tf.where(found, (tf.where(found, y, 0.0) - f) ** 2, 0.0))
+
+    mgs = MGSModel(network(), PENALTIES["exact"](1, 1))
+    mgs.compile(keras.optimizers.SGD(0.05), known)
+    mgs.fit(x, y, batch_size=BATCH, shuffle=False, verbose=0)
+    reference, _, _ = by_plain_loop(batches(x, y, 1), "exact", 1, known)
+    same_weights(mgs.model, reference)
+    for loss in ("mse", keras.losses.mean_squared_error, keras.losses.MeanSquaredError()):
+        mgs.compile("sgd", loss)
+        with pytest.raises(ValueError, match="Expected `y` to be finite"):
+            mgs.fit(x, y, verbose=0)
+
+
+def test_targets_may_have_an_axis_more_as_in_keras():
+    """Keras drops an axis of one at the end."""
+    x, y = data()
+    y = y[:, 0]
+    ends = layers.Dense(1), layers.Flatten(), layers.Lambda(lambda f: f[:, 0])
+    model = keras.Sequential([keras.Input((3,)), *ends])
+    mgs = MGSModel(model, alpha=0.01)
+    mgs.compile("sgd", "mse")
+    for targets in (y, y[:, None]):
+        mgs.fit(x, targets, verbose=0)
+    with pytest.raises(ValueError, match="Expected `y` to fit the output"):
+        mgs.fit(x, y[:, None] * [1, 2, 3], verbose=0)
+
+
+@pytest.mark.parametrize("kind", ["hutchinson", "exact", "log_det"])
+def test_outputs_without_a_derivative_may_stand_beside_one_with_a_loss(kind):
+    """Class numbers, and a number for the whole batch."""
+    x, y = data()
+
+    def build(more):
+        inputs = keras.Input((3,))
+        f = network()(inputs)
+        aside = {"class": keras.ops.argmax(f, 1), "norm": keras.ops.sum(f**2)}
+        return keras.Model(inputs, {"f": f, **(aside if more else {})})
+
+    found = []
+    for more in (False, True):
+        mgs = MGSModel(build(more), PENALTIES[kind](2, 1))
+        mgs.compile(keras.optimizers.SGD(0.05), {"f": "mse"})
+        mgs.fit(x, {"f": y}, batch_size=BATCH, shuffle=False, verbose=0)
+        found.append(mgs.model)
+    same_weights(*found)
+
+
+@pytest.mark.parametrize("kind", ["hutchinson", "exact", "log_det"])
+def test_batches_padded_to_their_longest_sequence_train_as_a_plain_loop(kind):
+    rng = np.random.default_rng(0)
+    lengths = [2, 5, 3, 1, 7, 4, 2, 2, 6, 3, 1, 5]
+
+    def sequences():
+        for n in lengths:
+            yield np.ones((n, 2)) * rng.normal(size=(n, 2)), np.ones((n, 1)) * n
+
+    kept = list(sequences())
+    shapes = tf.TensorSpec((None, 2), "float64"), tf.TensorSpec((None, 1), "float64")
+    source = tf.data.Dataset.from_generator(lambda: iter(kept), output_signature=shapes)
+    batched = source.padded_batch(BATCH)
+
+    def build():
+        steps = keras.Input((None, 2))
+        model = keras.Model(steps, layers.Dense(1)(layers.Dense(3, "tanh")(steps)))
+        randomise(model, np.random.default_rng(0))
+        return model
+
+    mgs = MGSModel(build(), PENALTIES[kind](2, 1))
+    mgs.compile(keras.optimizers.SGD(0.01), "mse")
+    mgs.fit(batched, epochs=2, verbose=0)
+    reference, _, _ = by_plain_loop(
+        [*batched, *batched],
+        kind,
+        loss=lambda y, f: mean_square(tf.reshape(y, tf.shape(f)), f),
+        model=build(),
+        optimizer=keras.optimizers.SGD(0.01),
+    )
+    same_weights(mgs.model, reference)
