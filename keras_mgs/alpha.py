@@ -67,11 +67,9 @@ SHARE = 0.4  # of r that α is
 LEARNT = 0.05  # share of the loss on dealt labels below which labels do not count as learnt
 STEADY = 0.1  # most by which fast and slow means of log r may differ when the penalty begins
 HEADROOM = 1.7  # r rises under the penalty: by how much it is taken to, when that begins
-LEAD = 2.0  # while log r rises, how many times its way above the mean α runs ahead of that
-AHEAD = math.log(4)  # the most of it
 # Memories of running means, in training steps.
 LOSSES, FAST, SLOW, FALLING = 80, 50, 160, 640
-STARTING = 4  # measurements before the penalty may begin
+STARTING = 10  # measurements before the penalty may begin
 PATIENCE = 2  # how many times as long as labels took to be learnt it waits for r to be steady
 EVERY = 8  # steps that a measurement stands for at the least, when they are counted
 LENGTHS = 0.2  # weight of a new length in the running mean of lengths
@@ -367,9 +365,7 @@ def learnt(state):
 def choose(state):
     """α by the rule of "auto"; 0 before it acts."""
     yielding = ops.clip(learnt(state) / LEARNT, 0.0, 1.0)
-    # With batch normalisation r rises as α does: a mean alone would come too late.
-    ratio = state.ratio + ops.clip(LEAD * (state.fast - state.ratio), 0.0, AHEAD)
-    return ops.where(state.acts > 0, SHARE * ops.exp(ratio) * yielding, 0.0)
+    return ops.where(state.acts > 0, SHARE * ops.exp(state.ratio) * yielding, 0.0)
 
 
 def shorten(mean, length):

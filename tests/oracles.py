@@ -147,8 +147,7 @@ class AutomaticAlpha:
             self._learn(*numbers[:3], math.log(numbers[3] / numbers[4]))
         if self.ratio is None:
             return 0.0
-        ahead = min(math.log(4), max(0, 2 * (self.fast - self.ratio)))
-        return 0.4 * math.exp(self.ratio + ahead) * min(1, max(0, self._learnt() / 0.05))
+        return 0.4 * math.exp(self.ratio) * min(1, max(0, self._learnt() / 0.05))
 
     def _learn(self, loss, own, dealt, r):
         self.count += 1
@@ -161,8 +160,8 @@ class AutomaticAlpha:
         self.dealt += weight(80) * (dealt - self.dealt)
         self.fast += weight(50) * (r - self.fast)
         self.slow += weight(160) * (r - self.slow)
-        started = self.count * self.every >= 32
-        if self.count * self.every <= 32:
+        started = self.count * self.every >= 80
+        if self.count * self.every <= 80:
             self.first = self.loss
         self.told = self.told or own != dealt
         if self.ratio is not None:

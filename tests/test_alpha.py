@@ -67,7 +67,7 @@ def test_the_rule_is_what_a_plain_program_says_of_any_steps(steps, every):
     found = follow(steps, every)
     np.testing.assert_allclose(found, plainly(steps, every), rtol=1e-9, atol=1e-300)
     ratios = [a / b for *_, a, b in steps if 0 < a < math.inf and 0 < b < math.inf]
-    bound = alphas.SHARE * max(alphas.HEADROOM, math.exp(alphas.AHEAD)) * max(ratios)
+    bound = alphas.SHARE * alphas.HEADROOM * max(ratios)
     assert all(0 <= alpha <= bound * (1 + 1e-9) for alpha in found)
 
 
