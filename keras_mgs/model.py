@@ -116,6 +116,7 @@ class MGSModel(keras.Model):
         ValueError.
         """
         checks.model(self.model)
+        replicas.check(self)
         given = inspect.signature(keras.Model.fit).bind(self, x, y, *args, **kwargs)
         weight = given.arguments.get("sample_weight")
         own_loss = "compute_loss" in vars(self)  # that of the model, of which nothing is known

@@ -14,6 +14,21 @@ def index():
     return 0 if context is None or count() == 1 else context.replica_id_in_sync_group
 
 
+def check(model):
+    """A model whose weights were made under the strategy that it is trained under, if any."""
+    strategy = tf.distribute.get_strategy()
+    if not tf.distribute.has_strategy():
+        strategy = model.distribute_strategy
+    for weight in model.weights:
+        if not strategy.extended.variable_created_in_scope(weight.value):
+            raise ValueError(
+                f"Expected the weights of '{model.name}' to be made in the scope of the "
+                f"{type(strategy).__name__} that it is trained under. Received: '{weight.path}', "
+                "made outside of it. Make the model, wrap it and compile it in `with "
+                "strategy.scope():`."
+            )
+
+
 def total(tensors):
     """Each tensor summed over the replicas. Not inside a conditional: all replicas must meet."""
     if count() == 1:

@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 from fitting import (
     BATCH,
+    EPSILON,
     PENALTIES,
     N,
     automatic_from_the_first_step,
@@ -571,3 +572,35 @@ def test_a_random_projection_under_xla_is_one_of_the_two_that_there_are():
         for w, v in zip(weights, moved[drawn[-1]], strict=True):
             np.testing.assert_allclose(w, v, rtol=1e-9, atol=1e-9)
     assert set(drawn) == {1, -1}
+
+
+@pytest.mark.parametrize("kind", ["hutchinson", "log_det"])
+def test_a_loss_without_a_reduction_is_summed_and_the_penalty_added_once(kind):
+    """As Keras' own step differentiates it."""
+    x, y = data()
+    mgs = MGSModel(network(), PENALTIES[kind](2, 1))
+    mgs.compile(keras.optimizers.SGD(0.01), losses.MeanSquaredError(reduction=None))
+    mgs.fit(x, y, batch_size=BATCH, shuffle=False, epochs=2, verbose=0)
+    reference = network()
+
+    def summed(y, f):
+        return BATCH * mean_square(y, f)
+
+    oracles.train(
+        reference, summed, keras.optimizers.SGD(0.01), slices(x, y, 2), kind, 0.01, 2,
+        epsilon=EPSILON,
+    )  # fmt: skip
+    same_weights(mgs.model, reference)
+
+
+def test_automatic_alpha_takes_a_loss_without_a_reduction_as_its_sum():
+    x, y = data()
+    found = []
+    for loss in (losses.MeanSquaredError(reduction=None), lambda y, f: BATCH * mean_square(y, f)):
+        with automatic_from_the_first_step():
+            mgs = MGSModel(network(), TracePenalty(every=2))
+            mgs.compile(keras.optimizers.SGD(0.001), loss)
+            mgs.fit(x, y, batch_size=BATCH, shuffle=False, epochs=2, verbose=0)
+        found.append(mgs)
+    assert found[0].alpha == pytest.approx(found[1].alpha, rel=1e-9)
+    same_weights(found[0].model, found[1].model)

@@ -188,3 +188,32 @@ def test_two_workers_train_as_one_device_does():
     for found in results(workers):
         for kind in found:
             same(found[kind], train(tf.distribute.get_strategy(), kind))
+
+
+@pytest.mark.parametrize(
+    "strategy", [tf.distribute.MirroredStrategy, tf.distribute.OneDeviceStrategy]
+)
+def test_a_strategy_of_one_device_trains_as_no_strategy_does(strategy):
+    """As on any machine with one GPU."""
+    devices = "/cpu:0" if strategy is tf.distribute.OneDeviceStrategy else ["/cpu:0"]
+    with strategy(devices).scope():
+        mgs = MGSModel(network(), PENALTIES["exact"]())
+        mgs.compile(keras.optimizers.SGD(0.05), "mse")
+    x, y = growing()
+    history = mgs.fit(x, y, epochs=2, batch_size=BATCH, shuffle=False, verbose=0).history
+    expected = train(tf.distribute.get_strategy(), "exact")
+    for v, w in zip(mgs.model.get_weights(), expected["weights"], strict=True):
+        np.testing.assert_allclose(v, w, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(history["mgs_penalty"], expected["history"]["mgs_penalty"])
+
+
+@pytest.mark.parametrize("wrapped_inside", [False, True])
+def test_a_model_made_outside_of_the_scope_is_refused(wrapped_inside):
+    net = network()
+    mgs = MGSModel(net)
+    with tf.distribute.MirroredStrategy(["/cpu:0"]).scope():
+        if wrapped_inside:
+            mgs = MGSModel(net)
+        mgs.compile("sgd", "mse")
+        with pytest.raises(ValueError, match="made in the scope of the MirroredStrategy"):
+            mgs.fit(*growing(), verbose=0)

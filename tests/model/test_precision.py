@@ -7,7 +7,7 @@ from fitting import BATCH, automatic_from_the_first_step, data, fitted, network,
 from keras import layers
 from problems import randomise, sequential
 
-from keras_mgs import LogDetPenalty, MGSModel, TracePenalty
+from keras_mgs import LogDetPenalty, MGSModel, TracePenalty, checks
 
 # The distance from 1 to the next number. A number that is rounded is wrong by up to half of that; a
 # step rounds a dozen numbers on its way through the layers and back, twice, and the errors add up
@@ -166,3 +166,34 @@ def test_a_mixed_precision_model_has_its_loss_scaled_under_another_policy_too():
     for m in (model, MGSModel(model)):
         m.compile("sgd", "mse")
         assert isinstance(m.optimizer, keras.optimizers.LossScaleOptimizer)
+
+
+@pytest.mark.parametrize("optimizer", ["SGD", "Adam"])
+@pytest.mark.parametrize("options", [{}, {"steps_per_execution": 2}])
+def test_what_the_optimizer_overwrites_is_that_of_the_plain_model(optimizer, options):
+    """The scales of float8 are put in place by their "gradients"."""
+    keras.config.set_floatx("float32")
+    keras.config.set_dtype_policy("float32")
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(24, 3)), rng.normal(size=(24, 2))
+
+    def trained(wrap):
+        keras.utils.set_random_seed(1)
+        dense = [layers.Dense(4, "tanh"), layers.Dense(2)]
+        net = keras.Sequential([keras.Input((3,)), *dense])
+        net.quantize("float8")
+        model = wrap(net)
+        model.compile(getattr(keras.optimizers, optimizer)(0.1), "mse", **options)
+        model.fit(x, y, batch_size=6, shuffle=False, epochs=2, verbose=0)
+        return net
+
+    plain = trained(lambda net: net)
+    ours = trained(lambda net: MGSModel(net, TracePenalty(0.0, every=2)))
+    overwritten = [w for w in plain.trainable_weights if checks.is_overwritten(w)]
+    assert overwritten and any(np.any(w.numpy() != 0) for w in overwritten)
+    for v, w in zip(ours.trainable_weights, plain.trainable_weights, strict=True):
+        np.testing.assert_allclose(v, w, rtol=1e-6, atol=1e-7, err_msg=v.path)  # single precision
+    penalised = trained(lambda net: MGSModel(net, TracePenalty(0.01, every=2)))
+    for v in penalised.trainable_weights:
+        assert np.isfinite(v.numpy()).all(), v.path
+    assert np.abs(penalised.get_weights()[0] - plain.get_weights()[0]).max() > 1e-6
