@@ -63,13 +63,17 @@ class State(NamedTuple):
 
 
 # The constants of "auto", chosen on the development half of `reproduce zoo`'s problems.
-SHARE = 0.4  # of r that α is
+SHARE = 0.4  # of r that α comes to
+HALF = 5  # epochs after which it is half of that
+EPOCH = 500  # steps that count as an epoch where epochs are longer, or none are counted
 LEARNT = 0.05  # share of the loss on dealt labels below which labels do not count as learnt
 STEADY = 0.1  # most by which fast and slow means of log r may differ when the penalty begins
 HEADROOM = 1.7  # r rises under the penalty: by how much it is taken to, when that begins
+LEAD = 2.0  # α runs ahead of a rising mean of log r, by so many times what is still missing
+AHEAD = math.log(4)  # the most of it
 # Memories of running means, in training steps.
 LOSSES, FAST, SLOW, FALLING = 80, 50, 160, 640
-STARTING = 10  # measurements before the penalty may begin
+STARTING = 4  # measurements before the penalty may begin
 PATIENCE = 2  # how many times as long as labels took to be learnt it waits for r to be steady
 EVERY = 8  # steps that a measurement stands for at the least, when they are counted
 LENGTHS = 0.2  # weight of a new length in the running mean of lengths
@@ -127,6 +131,7 @@ class Alpha:
         value: a variable: α of the last step; NaN: none yet.
         state: a variable, (len(State._fields),). All kinds have both, so that weights can be loaded
             into a model with another kind.
+        epochs: a variable: the epochs of `fit` that have ended.
         skipped: a variable, (2,): the steps so far whose penalty had no finite gradient, and the
             last weight, by its number, with respect to which.
         measures: whether `gradients` needs `Gradients.measured` and `Gradients.losses`.
@@ -151,6 +156,9 @@ class Alpha:
             initializer="zeros",
             trainable=False,
             autocast=False,
+        )
+        self.epochs = add_weight(
+            name="epochs", shape=(), dtype="int32", initializer="zeros", trainable=False
         )
         self.skipped = add_weight(
             name="skipped", shape=(2,), dtype="int32", initializer="zeros", trainable=False
@@ -253,7 +261,7 @@ class Scheduled(Alpha):
 
 
 class Automatic(Alpha):
-    """α = SHARE · r, r = ‖∇ loss‖ / ‖∇ penalty‖, from when the network has begun to learn.
+    """α = share · r, r = ‖∇ loss‖ / ‖∇ penalty‖, from when the network has begun to learn.
 
     A penalty stops the learning where its gradient balances the loss's. Without a penalty r falls
     while a network memorises, as tr K grows; with one, r settles where the two gradients keep their
@@ -262,6 +270,8 @@ class Automatic(Alpha):
     - It waits until labels are learnt: until the loss is `LEARNT` below that on the same labels
       dealt to other samples of the batch; and then until r is steady, but at most as long again. A
       network that stands still, or has just been made, tells nothing about r.
+    - Its share of r grows with the epochs, to `SHARE`. What has been seen once or twice can hardly
+      be learnt by heart, and a network that has learnt little yet should be left to learn.
     - It yields where labels are learnt no more: as the loss comes nearer than `LEARNT` to that on
       dealt labels, α falls, to 0 where they are equal. r grows without bound in a network that
       dies, and α with it, if nothing held it.
@@ -299,7 +309,7 @@ class Automatic(Alpha):
         new = update(old, losses, loss_length, measured, every)
         given = ops.logical_and(old.acts == 0, ops.logical_not(ops.isnan(self.value)))
         new = new._replace(acts=ops.where(given, 0.0, new.acts))
-        alpha = ops.where(given, self.now(), choose(new))
+        alpha = ops.where(given, self.now(), choose(new, share(self.epochs, new.count * every)))
         self.value.assign(ops.where(new.acts > 0, alpha, self.value))
         self.state.assign(ops.stack(new))
         # Before α is chosen, too: without a length of its penalty it never will be.
@@ -362,10 +372,18 @@ def learnt(state):
     return ops.divide_no_nan(dealt - own, largest)
 
 
-def choose(state):
+def share(epochs, steps):
+    """Of r, that α is: what has been seen once or twice can hardly be learnt by heart."""
+    seen = ops.maximum(ops.cast(epochs, "float64"), ops.cast(steps, "float64") / EPOCH)
+    return SHARE * seen / (seen + HALF)
+
+
+def choose(state, share):
     """α by the rule of "auto"; 0 before it acts."""
     yielding = ops.clip(learnt(state) / LEARNT, 0.0, 1.0)
-    return ops.where(state.acts > 0, SHARE * ops.exp(state.ratio) * yielding, 0.0)
+    # With batch normalisation r rises as α does: a mean alone would come too late.
+    ratio = state.ratio + ops.clip(LEAD * (state.fast - state.ratio), 0.0, AHEAD)
+    return ops.where(state.acts > 0, share * ops.exp(ratio) * yielding, 0.0)
 
 
 def shorten(mean, length):

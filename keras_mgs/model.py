@@ -9,7 +9,7 @@ import tensorflow as tf
 from keras import ops
 
 from keras_mgs import alpha as alphas
-from keras_mgs import autodiff, checks, nonfinite, parts, penalties, replicas, slices, wrapped
+from keras_mgs import autodiff, checks, epochs, parts, penalties, replicas, slices, wrapped
 
 
 @keras.saving.register_keras_serializable(package="keras_mgs")
@@ -122,7 +122,7 @@ class MGSModel(keras.Model):
         own_loss = "compute_loss" in vars(self)  # that of the model, of which nothing is known
         loss = None if own_loss else getattr(self, "loss", None)
         checks.training_data(self.model, loss, x, y, weight)
-        with nonfinite.told(self, given.arguments.get("callbacks")) as callbacks:
+        with epochs.followed(self, given.arguments.get("callbacks")) as callbacks:
             given.arguments["callbacks"] = callbacks
             return super().fit(*given.args[1:], **given.kwargs)
 

@@ -58,7 +58,12 @@ def automatic_from_the_first_step():
 
     And let exact tr K be measured itself, not by a projection, which each replica draws anew.
     """
-    constants = {"STARTING": 0, "STEADY": np.inf, "learnt": lambda state: tf.ones((), "float64")}
+    constants = {
+        "STARTING": 0,
+        "STEADY": np.inf,
+        "learnt": lambda state: tf.ones((), "float64"),
+        "share": lambda epochs, steps: tf.constant(alphas.SHARE, "float64"),
+    }
     with pytest.MonkeyPatch.context() as patch:
         for name, value in constants.items():
             patch.setattr(alphas, name, value)

@@ -140,14 +140,17 @@ class AutomaticAlpha:
         self.fast, self.slow, self.ratio, self.told, self.length = 0.0, 0.0, None, False, None
         self.since = None
 
-    def after(self, losses, loss_length, penalty_length):
+    def after(self, losses, loss_length, penalty_length, epochs=0):
         """α of a penalised step, by its loss, that of own and of dealt labels, and two lengths."""
         numbers = [*map(float, losses), float(loss_length), float(penalty_length)]
         if all(map(math.isfinite, numbers)) and numbers[3] > 0 and numbers[4] > 0:
             self._learn(*numbers[:3], math.log(numbers[3] / numbers[4]))
         if self.ratio is None:
             return 0.0
-        return 0.4 * math.exp(self.ratio) * min(1, max(0, self._learnt() / 0.05))
+        seen = max(epochs, self.count * self.every / 500)
+        share = 0.4 * seen / (seen + 5)
+        ahead = min(math.log(4), max(0, 2 * (self.fast - self.ratio)))
+        return share * math.exp(self.ratio + ahead) * min(1, max(0, self._learnt() / 0.05))
 
     def _learn(self, loss, own, dealt, r):
         self.count += 1
@@ -160,8 +163,8 @@ class AutomaticAlpha:
         self.dealt += weight(80) * (dealt - self.dealt)
         self.fast += weight(50) * (r - self.fast)
         self.slow += weight(160) * (r - self.slow)
-        started = self.count * self.every >= 80
-        if self.count * self.every <= 80:
+        started = self.count * self.every >= 32
+        if self.count * self.every <= 32:
             self.first = self.loss
         self.told = self.told or own != dealt
         if self.ratio is not None:
@@ -186,8 +189,11 @@ class AutomaticAlpha:
         return [g * (allowed / length) for g in gradient]
 
 
-def train_automatically(model, loss, optimizer, batches, kind, every):
-    """As `train`, with alpha="auto": the values of α, 0 on the steps without a penalty."""
+def train_automatically(model, loss, optimizer, batches, kind, every, steps):
+    """As `train`, with alpha="auto": the values of α, 0 on the steps without a penalty.
+
+    `steps`: of an epoch.
+    """
     rule, found = AutomaticAlpha(every), []
     for step, (x, y) in enumerate(batches):
         weights = variables(model)
@@ -206,7 +212,7 @@ def train_automatically(model, loss, optimizer, batches, kind, every):
             lengths = (
                 math.sqrt(sum(float(tf.reduce_sum(g**2)) for g in s)) for s in (gradient, other)
             )
-            found[-1] = rule.after([mean_loss, mean_loss, dealt], *lengths)
+            found[-1] = rule.after([mean_loss, mean_loss, dealt], *lengths, step // steps)
             gradient = [g + every * found[-1] * h for g, h in zip(gradient, other, strict=True)]
             gradient = rule.shortened(gradient)
         optimizer.apply_gradients(zip(gradient, model.trainable_weights, strict=True))

@@ -12,31 +12,31 @@ from hypothesis import strategies as st
 from keras_mgs import alpha as alphas
 
 
-def follow(steps, every=8):
+def follow(steps, every=8, epochs=0):
     """α after each penalised step, as the package computes it.
 
-    A step is (loss, own, dealt, ‖∇ loss‖, ‖∇ penalty‖).
+    A step is (loss, own, dealt, ‖∇ loss‖, ‖∇ penalty‖); `epochs` have ended before all of them.
     """
     state, found = tf.zeros(len(alphas.State._fields), "float64"), []
     for step in np.array(steps):
-        state, alpha = _update(state, tf.constant(step), every)
+        state, alpha = _update(state, tf.constant(step), every, epochs)
         found.append(float(alpha))
     return found
 
 
 @tf.function(autograph=False)
-def _update(state, step, every):
+def _update(state, step, every, epochs):
     *losses, loss_length, penalty_length = tf.unstack(step)
     state = alphas.update(
         alphas.State(*tf.unstack(state)), losses, loss_length, penalty_length, every
     )
-    return tf.stack(state), alphas.choose(state)
+    return tf.stack(state), alphas.choose(state, alphas.share(epochs, state.count * every))
 
 
-def plainly(steps, every=8):
+def plainly(steps, every=8, epochs=0):
     """The same, by a plain program."""
     rule = oracles.AutomaticAlpha(every)
-    return [rule.after(step[:3], *step[3:]) for step in steps]
+    return [rule.after(step[:3], *step[3:], epochs) for step in steps]
 
 
 def learning(n=120, r=1e-3, noise=0.0, seed=0):
@@ -55,8 +55,10 @@ STEPS = st.lists(st.tuples(FINITE, FINITE, FINITE, LENGTH, LENGTH), min_size=1, 
 @pytest.mark.parametrize("every", [1, 2, 8, 50])
 def test_the_rule_is_what_a_plain_program_says(every):
     steps = learning(200, noise=0.3)
-    np.testing.assert_allclose(follow(steps, every), plainly(steps, every), rtol=1e-9)
-    assert follow(steps, every)[-1] > 0
+    for epochs in (0, 1, 10):
+        found = follow(steps, every, epochs)
+        np.testing.assert_allclose(found, plainly(steps, every, epochs), rtol=1e-9)
+        assert found[-1] > 0
 
 
 @settings(deadline=None, max_examples=60)
@@ -67,7 +69,7 @@ def test_the_rule_is_what_a_plain_program_says_of_any_steps(steps, every):
     found = follow(steps, every)
     np.testing.assert_allclose(found, plainly(steps, every), rtol=1e-9, atol=1e-300)
     ratios = [a / b for *_, a, b in steps if 0 < a < math.inf and 0 < b < math.inf]
-    bound = alphas.SHARE * alphas.HEADROOM * max(ratios)
+    bound = alphas.SHARE * max(alphas.HEADROOM, math.exp(alphas.AHEAD)) * max(ratios)
     assert all(0 <= alpha <= bound * (1 + 1e-9) for alpha in found)
 
 
@@ -89,7 +91,11 @@ def test_alpha_waits_while_r_moves_as_long_again_as_labels_took_to_be_learnt():
 
 
 def test_alpha_comes_to_its_share_of_r():
-    np.testing.assert_allclose(follow(learning(600))[-1], alphas.SHARE * 1e-3, rtol=1e-2)
+    """Three quarters of it after 15 epochs; 500 steps count as one, too."""
+    for epochs, share in ((0, 0.4 * 9.6 / 14.6), (15, 0.3), (10_000, 0.4)):
+        np.testing.assert_allclose(
+            follow(learning(600), epochs=epochs)[-1], share * 1e-3, rtol=1e-2
+        )
 
 
 def test_alpha_vanishes_with_the_gradient_of_the_loss():

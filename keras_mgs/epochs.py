@@ -1,4 +1,4 @@
-"""Penalised steps whose penalty has no finite gradient: in History, and in a warning."""
+"""What MGSModel does at the end of an epoch of `fit`: counts it, and tells of skipped steps."""
 
 import contextlib
 import warnings
@@ -9,22 +9,22 @@ from keras_mgs import checks
 
 
 @contextlib.contextmanager
-def told(mgs, callbacks):
-    """What to give `fit` as callbacks, for it to tell."""
-    ours = _Told(mgs)
+def followed(mgs, callbacks):
+    """What to give `fit` as callbacks, for `mgs` to follow its epochs."""
+    ours = _Epochs(mgs)
     if not isinstance(callbacks, keras.callbacks.CallbackList):
         yield [ours, *keras.tree.flatten(callbacks or [])]
         return
     ours.set_model(mgs)
-    callbacks.callbacks.insert(0, ours)  # History, the last one, shall have what it adds
+    callbacks.callbacks.insert(0, ours)  # all others, History among them, shall find what it does
     try:
         yield callbacks
     finally:
         callbacks.callbacks.remove(ours)
 
 
-class _Told(keras.callbacks.Callback):
-    """Adds `mgs_skipped`, steps of the epoch, from the first epoch on that has one."""
+class _Epochs(keras.callbacks.Callback):
+    """Counts epochs, and from the first one on that has skipped steps adds `mgs_skipped`."""
 
     def __init__(self, mgs):
         super().__init__()
@@ -35,6 +35,7 @@ class _Told(keras.callbacks.Callback):
         return int(self.mgs._alpha.skipped.numpy()[0])
 
     def on_epoch_end(self, epoch, logs=None):
+        self.mgs._alpha.epochs.assign_add(1)
         count = self._count()
         now, self.before = count - self.before, count
         if now and not self.said:

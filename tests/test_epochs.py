@@ -1,4 +1,4 @@
-"""Penalised steps whose penalty has no finite gradient."""
+"""What happens at the end of an epoch: skipped steps are told of."""
 
 import keras
 import pytest
