@@ -52,7 +52,8 @@ class MGSMetrics(keras.callbacks.Callback):
 
     def __init__(self, x, metrics=METRICS, every=1, batch_size=32, training=False):
         super().__init__()
-        metrics = (metrics,) if isinstance(metrics, str | None) else tuple(metrics)
+        if not isinstance(metrics, tuple | list | set):
+            metrics = (metrics,)
         if not metrics:
             raise ValueError("Expected `metrics` to name at least one metric. Received: none.")
         self.metrics = tuple(checks.choice("metrics", m, METRICS) for m in metrics)
@@ -64,7 +65,7 @@ class MGSMetrics(keras.callbacks.Callback):
                 "Expected `x`, the samples to measure on. Received: x=None. "
                 "A fixed batch of the training data will do."
             )
-        self.x = keras.tree.map_structure(checks.read, x)
+        self.x = keras.tree.map_structure(lambda part: checks.read("x", part), x)
         self._probes: dict = {}
         self._logs: dict[str, float] = {}
 

@@ -136,7 +136,7 @@ def is_overwritten(weight):
 
 def inputs(name, model, x):
     """`x` as tensors that the model takes; None where it allows an input to be left out."""
-    x = tree.map_structure(_plain, read(x))
+    x = tree.map_structure(_plain, read(name, x))
     declared = _in_order(model, x)
     dtypes = {} if declared is None else {id(leaf): i.dtype for leaf, i in declared}
     optional = declared is None or {id(leaf) for leaf, i in declared if _is_optional(i)}
@@ -337,18 +337,20 @@ def _targets(model, y):
         )
 
 
-def read(data):
+def read(name, data):
     """`data`, but of a `tf.data.Dataset` of x, (x, y) or (x, y, weight) all x as one structure."""
     if not isinstance(data, tf.data.Dataset):
         return data
     if int(data.cardinality()) == tf.data.INFINITE_CARDINALITY:
         raise ValueError(
-            "Expected a finite tf.data.Dataset. Received: one that repeats for ever. "
-            "Use its .take(number_of_batches)."
+            f"Expected `{name}` to be a finite tf.data.Dataset. Received: one that repeats for "
+            "ever. Use its .take(number_of_batches)."
         )
     batches = [keras.utils.unpack_x_y_sample_weight(batch)[0] for batch in data]
     if not batches:
-        raise ValueError("Expected a tf.data.Dataset with at least one batch. Received: none.")
+        raise ValueError(
+            f"Expected `{name}` to be a tf.data.Dataset with at least one batch. Received: none."
+        )
     return tree.map_structure(_joined, *batches)
 
 
@@ -362,7 +364,13 @@ def _joined(*parts):
 
 
 def fits(name, model, x):
-    """The shapes that the model declares, where it declares any."""
+    """The names and shapes that the model declares, where it declares any."""
+    wanted = [i.name for i in _declared_inputs(model) or () if not _is_optional(i)]
+    if isinstance(x, dict) and not set(wanted) <= set(x):
+        raise ValueError(
+            f"Expected `{name}` to hold the inputs of '{model.name}' by their names, "
+            f"{', '.join(map(repr, wanted))}. Received: {', '.join(map(repr, x))}."
+        )
     given = _given_in_order(model, x)
     if given is None:
         return
