@@ -62,7 +62,7 @@ class State(NamedTuple):
     length: Any
 
 
-# The constants of "auto", chosen on the development half of `reproduce zoo`'s problems.
+# The constants of "auto", chosen on problems of the kinds of `reproduce zoo`, in a prototype.
 SHARE = 0.4  # of r that α comes to
 HALF = 5  # epochs after which it is half of that
 EPOCH = 500  # steps that count as an epoch where epochs are longer, or none are counted

@@ -21,7 +21,11 @@ class MGSModel(keras.Model):
     Keras model. It wraps `model`, which stays what it was: `mgs.model` is what to deploy.
 
     History gains two training metrics: `mgs_penalty`, α·tr K (or α·log det K), the mean over the
-    epoch's penalised steps, and `mgs_alpha`. `loss` is the loss without the penalty.
+    epoch's penalised steps, and `mgs_alpha`. `loss` is the loss without the penalty. A penalty
+    without a finite gradient leaves a plain step: `mgs_skipped` counts these, if there are any.
+
+    What `model` has of its own of `compute_loss`, `compute_metrics`, metrics, `test_step`,
+    `predict_step`, `fit`, `evaluate`, `predict` and `compile` is used.
 
     Under a `tf.distribute` strategy each replica penalises its own part of the batch, and the
     penalties add up: tr K is that of the whole batch, log det K the sum of those of the parts.
@@ -31,15 +35,16 @@ class MGSModel(keras.Model):
         penalty: "trace", "log_det", or a `TracePenalty`, `LogDetPenalty`, `LossGradientPenalty`.
         alpha: the penalty's weight, a number ≥ 0, taken as it is; or a
             `keras.optimizers.schedules` object, asked at every step; or "auto", the default:
-            0 until the network has begun to learn, then 0.4 · ‖∇ loss‖ / ‖∇ penalty‖, averaged over
-            the steps (see `keras_mgs.alpha`). A penalised step whose gradient is over twice as long
-            as they have been on average is then shortened to that, so that no single step undoes
-            the learning. "log_det" needs a number or a
-            schedule. A callback may set `mgs.alpha`, which makes it a number.
+            0 until the network has begun to learn, then 0.4 · e / (e + 5) · ‖∇ loss‖ / ‖∇ penalty‖
+            after e epochs, averaged over the steps (see `keras_mgs.alpha`). A penalised step whose
+            gradient is over twice as long as they have been on average is then shortened to that,
+            so that no single step undoes the learning. "log_det" needs a number or a schedule.
+            A callback may set `mgs.alpha`, which makes it a number.
         **kwargs: as for `keras.Model`: `name`, …; `dtype` is that of `model`.
 
     Raises:
-        TypeError, ValueError: an argument is none of these.
+        TypeError, ValueError: an argument is none of these, or `model` has a `train_step` of its
+            own.
 
     Example:
 
