@@ -64,7 +64,7 @@ class State(NamedTuple):
 
 # The constants of "auto", chosen on problems of the kinds of `reproduce zoo`, in a prototype.
 SHARE = 0.4  # of r that α comes to
-HALF = 5  # epochs after which it is half of that
+HALF = 3  # epochs after which it is half of that
 EPOCH = 500  # steps that count as an epoch where epochs are longer, or none are counted
 LEARNT = 0.05  # share of the loss on dealt labels below which labels do not count as learnt
 STEADY = 0.1  # most by which fast and slow means of log r may differ when the penalty begins

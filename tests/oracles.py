@@ -148,7 +148,7 @@ class AutomaticAlpha:
         if self.ratio is None:
             return 0.0
         seen = max(epochs, self.count * self.every / 500)
-        share = 0.4 * seen / (seen + 5)
+        share = 0.4 * seen / (seen + 3)
         ahead = min(math.log(4), max(0, 2 * (self.fast - self.ratio)))
         return share * math.exp(self.ratio + ahead) * min(1, max(0, self._learnt() / 0.05))
 
