@@ -139,8 +139,8 @@ def test_two_fits_or_a_resumed_one_end_where_a_long_one_does(tmp_path):
 
 @pytest.mark.parametrize("options", [{"steps_per_execution": 4}, {"jit_compile": True}])
 def test_automatic_alpha_is_the_same_however_steps_are_compiled(options):
-    expected, _ = automatic(epochs=5)
-    mgs = MGSModel(network(), TracePenalty("auto", "exact", every=4))
+    expected, _ = automatic(TracePenalty(every=4), epochs=5)
+    mgs = MGSModel(network(), TracePenalty(every=4))
     mgs.compile(keras.optimizers.SGD(0.05), "mse", **options)
     mgs.fit(*learnable(LONG), epochs=5, batch_size=BATCH, shuffle=False, verbose=0)
     np.testing.assert_allclose(mgs.alpha, expected.alpha, rtol=1e-9)
