@@ -296,9 +296,9 @@ class Automatic(Alpha):
         sums = super().gradients(found, every, scale)
         # No single step shall undo the learning.
         state = State(*ops.unstack(self.state))
-        share, mean = shorten(state.length, _length(sums, scale))
+        kept, mean = shorten(state.length, _length(sums, scale))
         self.state.assign(ops.stack(state._replace(length=mean)))
-        return [slices.of_values(lambda t: ops.cast(share, t.dtype) * t, g) for g in sums]
+        return [slices.of_values(lambda t: ops.cast(kept, t.dtype) * t, g) for g in sums]
 
     def _update(self, found, every, scale, weight, length):
         dtype = self.value.dtype

@@ -271,7 +271,7 @@ class MGSModel(keras.Model):
         learned, others = self._split(found.loss)
         scale = self.optimizer.scale_loss(1.0)
         gradients = self._alpha.gradients(found._replace(loss=learned), self.penalty.every, scale)
-        with autodiff.after([g.values if hasattr(g, "values") else g for g in gradients]):
+        with autodiff.after(gradients):
             penalty = self._alpha.now() * found.value
             self._penalty_tracker.update_state(ops.where(ops.isfinite(penalty), penalty, 0.0))
         sources = {False: iter(gradients), True: iter(others)}

@@ -50,7 +50,7 @@ def raw_outputs(outputs, model=None):
     Beside others, outputs that have no derivative (integers, strings) are left out, and scalars,
     which belong to no sample.
     """
-    parts, left_out = [], []  # type: list, list
+    parts, left_out = [], list[Exception]()
     for y in keras.tree.flatten(outputs):
         if not tf.is_tensor(y) or isinstance(y, tf.RaggedTensor | tf.SparseTensor):
             kind = "None" if y is None else f"a {type(y).__name__}"

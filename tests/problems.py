@@ -132,6 +132,29 @@ def subclassed(shape, forward, dtype=None, **parts):
     return model
 
 
+class TwoLayers(keras.Model):
+    """A subclassed model for subclasses of its own; `call` knows no `training`."""
+
+    def __init__(self):
+        super().__init__()
+        self.hidden, self.head = layers.Dense(4, "tanh"), layers.Dense(2)
+
+    def build(self, shape):
+        self.hidden.build(shape)
+        self.head.build((None, 4))
+        self.built = True
+
+    def call(self, x):
+        return self.head(self.hidden(x))
+
+
+def built(kind):
+    """A model of a kind of `TwoLayers`."""
+    model = kind()
+    model.build((None, 3))
+    return model
+
+
 # Builders that need more than one line
 
 

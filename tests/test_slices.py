@@ -90,8 +90,6 @@ OPTIMIZERS = {
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_without_a_penalty_tables_are_trained_as_keras_trains_them(name, options):
     """Keras' optimizers square the gradients of a row that occurs twice one by one."""
-    if "accumulation" in name and "jit_compile" in options:
-        pytest.skip("Keras itself")
     plain = text(OPTIMIZERS[name], lambda net: net, **options)
     ours = text(OPTIMIZERS[name], lambda net: MGSModel(net, TracePenalty(0.0, every=2)), **options)
     same_weights(ours, plain)

@@ -5,39 +5,24 @@ import numpy as np
 import pytest
 from fitting import same_weights
 from keras import layers, ops
+from problems import TwoLayers, built
 
 from keras_mgs import MGSModel, TracePenalty
 
 pytestmark = pytest.mark.usefixtures("float64")
 
 
-class Net(keras.Model):
-    """Two layers."""
-
-    def __init__(self, **kwargs):
-        super().__init__(**kwargs)
-        self.hidden, self.out = layers.Dense(4, "tanh"), layers.Dense(2)
-
-    def build(self, shape):
-        self.hidden.build(shape)
-        self.out.build((None, 4))
-        self.built = True
-
-    def call(self, x):
-        return self.out(self.hidden(x))
-
-
-class OwnLoss(Net):
+class OwnLoss(TwoLayers):
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         return 3.0 * ops.mean(ops.abs(y - y_pred))
 
 
-class LossAndMore(Net):
+class LossAndMore(TwoLayers):
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None):  # as in Keras 3.0
         return super().compute_loss(x, y, y_pred, sample_weight) + 0.1 * ops.mean(y_pred**2)
 
 
-class OwnTracker(Net):
+class OwnTracker(TwoLayers):
     """As in the guide of Keras: a tracker that `compute_loss` updates."""
 
     def __init__(self):
@@ -54,7 +39,7 @@ class OwnTracker(Net):
         return [self.tracker]
 
 
-class TrackerInCall(Net):
+class TrackerInCall(TwoLayers):
     def __init__(self):
         super().__init__()
         self.tracker = keras.metrics.Mean(name="activity")
@@ -62,10 +47,10 @@ class TrackerInCall(Net):
     def call(self, x):
         h = self.hidden(x)
         self.tracker.update_state(ops.mean(h**2))
-        return self.out(h)
+        return self.head(h)
 
 
-class OwnMetrics(Net):
+class OwnMetrics(TwoLayers):
     def __init__(self):
         super().__init__()
         self.largest = keras.metrics.Mean(name="largest")
@@ -75,12 +60,12 @@ class OwnMetrics(Net):
         return super().compute_metrics(x, y, y_pred, sample_weight)
 
 
-class MetricsOfItsOwn(Net):
+class MetricsOfItsOwn(TwoLayers):
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         return {"widest": ops.max(y_pred) - ops.min(y_pred)}
 
 
-class OwnTest(Net):
+class OwnTest(TwoLayers):
     """As in the guide of Keras: it goes through all metrics that there are."""
 
     def test_step(self, data):
@@ -95,12 +80,12 @@ class OwnTest(Net):
         return {m.name: m.result() for m in self.metrics}
 
 
-class OwnPrediction(Net):
+class OwnPrediction(TwoLayers):
     def predict_step(self, data):
         return ops.softmax(super().predict_step(data))
 
 
-class Preprocessing(Net):
+class Preprocessing(TwoLayers):
     """As models that bring a preprocessor along."""
 
     def fit(self, x=None, y=None, validation_data=None, **kwargs):
@@ -118,7 +103,7 @@ class Preprocessing(Net):
         return super().train_on_batch(x / 255.0, y, **kwargs)
 
 
-class OwnCompile(Net):
+class OwnCompile(TwoLayers):
     def compile(self, optimizer="sgd", loss=None, **kwargs):
         super().compile(optimizer, loss, **kwargs)
         self.factor = 2.0
@@ -137,14 +122,8 @@ def functional():
     return FunctionalLoss(inputs, layers.Dense(2)(layers.Dense(4, "tanh")(inputs)))
 
 
-def subclassed(kind):
-    net = kind()
-    net.build((None, 3))
-    return net
-
-
 MODELS = {
-    kind.__name__: lambda kind=kind: subclassed(kind)
+    kind.__name__: lambda kind=kind: built(kind)
     for kind in (
         OwnLoss, LossAndMore, OwnTracker, TrackerInCall, OwnMetrics, MetricsOfItsOwn, OwnTest,
         OwnPrediction, Preprocessing, OwnCompile,
@@ -230,14 +209,14 @@ def test_automatic_alpha_goes_by_a_loss_of_the_models_own():
     assert mgs.alpha > 0
 
 
-class OwnStep(Net):
+class OwnStep(TwoLayers):
     def train_step(self, data):
         return {}
 
 
 def test_a_training_step_of_the_models_own_is_refused_with_the_way_out():
     with pytest.raises(ValueError, match=r"OwnStep 'own_step.*TracePenalty\(alpha\)\(model, x"):
-        MGSModel(subclassed(OwnStep))
+        MGSModel(built(OwnStep))
     instance = made("OwnLoss")
     instance.train_step = lambda data: {}
     with pytest.raises(ValueError, match="train_step"):

@@ -7,7 +7,7 @@ import tensorflow as tf
 from fitting import BATCH, EPSILON, PENALTIES, N, same_weights, slices, slow, trains_as_a_plain_loop
 from keras import layers
 from oracles import train
-from problems import make, randomise, sequential, subclassed
+from problems import TwoLayers, built, make, randomise, sequential, subclassed
 
 from keras_mgs import MGSModel
 
@@ -46,23 +46,6 @@ def frozen_submodel():
     return model
 
 
-class Plain(keras.Model):
-    """`call` knows no `training`, as in many a user's model."""
-
-    def __init__(self):
-        super().__init__()
-        self.hidden, self.head = layers.Dense(4, "tanh"), layers.Dense(2)
-        self.build((None, 3))
-
-    def build(self, shape):
-        self.hidden.build(shape)
-        self.head.build((None, 4))
-        self.built = True
-
-    def call(self, x):
-        return self.head(self.hidden(x))
-
-
 def nested_outputs():
     return subclassed(
         (3,),
@@ -89,7 +72,7 @@ OWN = {
     "frozen layer": (frozen_layer, NUMBERS),
     "frozen batch normalization": (frozen_statistics, NUMBERS),
     "frozen nested model": (frozen_submodel, NUMBERS),
-    "subclassed, whose call takes no `training`": (Plain, NUMBERS),
+    "subclassed, whose call takes no `training`": (lambda: built(TwoLayers), NUMBERS),
     "lists in a dict of outputs": (nested_outputs, NUMBERS),
     "bytes": (pixels, rng.integers(256, size=(N, 2, 2, 1)).astype("uint8")),
 }
