@@ -316,9 +316,9 @@ def _compare(options):
     with _experiments():
         from rich.table import Table
 
-        from keras_mgs.experiments import compare as job
-        from keras_mgs.experiments.methods import METHODS, PAPER
-        from keras_mgs.experiments.networks import NETWORKS
+        from keras_mgs.experiments.studies import compare as job
+        from keras_mgs.experiments.training.methods import METHODS, PAPER
+        from keras_mgs.experiments.training.networks import NETWORKS
     from keras_mgs import checks
 
     methods = tuple(dict.fromkeys(options.methods or PAPER))
@@ -394,8 +394,8 @@ def _benchmark(options):
     with _experiments():
         from rich.table import Table
 
-        from keras_mgs.experiments import benchmark as job
-        from keras_mgs.experiments.measuring import NETWORKS, PEER, WHAT
+        from keras_mgs.benchmark import benchmark as job
+        from keras_mgs.benchmark.case import NETWORKS, PEER, WHAT
     from keras_mgs import checks
 
     chosen: dict = {"networks": tuple(NETWORKS), "what": WHAT, "xla": ("off", "on")}
@@ -437,7 +437,7 @@ def _benchmark(options):
 def _reproduce(name, options):
     with _experiments():
         from keras_mgs.experiments import reproduce as job
-        from keras_mgs.experiments.grid import missing
+        from keras_mgs.experiments.runs.grid import missing
     from keras_mgs import checks
 
     for count in ("jobs", "threads"):

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from keras_mgs import storage
 from keras_mgs.__main__ import main
-from keras_mgs.experiments import folders
 from keras_mgs.experiments.reproduce import EXPERIMENTS, settings
-from keras_mgs.experiments.store import Store
+from keras_mgs.experiments.runs.store import Store
 
 
 def refuses(arguments, words, folder, capsys):
@@ -211,7 +211,7 @@ def test_paths_are_printed_as_they_are(name, tmp_path, capsys):
     (folder / "runs" / "cut.json").write_text("{")
     assert main(["report", str(folder)]) == 0
     printed = capsys.readouterr().out
-    assert printed.count(folders.printable(folder)) == 2  # the damaged record, and what is written
+    assert printed.count(storage.printable(folder)) == 2  # the damaged record, and what is written
     assert printed.replace("\n", "").isprintable()
     assert main(["report", f"{folder}\x1b[2J"]) == 2
     assert capsys.readouterr().err.replace("\n", "").isprintable()
@@ -250,8 +250,8 @@ def test_report_of_no_experiment_is_one_sentence(tmp_path, capsys):
 
 
 def test_a_missing_extra_is_named(monkeypatch, capsys):
-    monkeypatch.setitem(sys.modules, "keras_mgs.experiments.compare", None)
-    monkeypatch.delattr("keras_mgs.experiments.compare", raising=False)
+    monkeypatch.setitem(sys.modules, "keras_mgs.experiments.studies.compare", None)
+    monkeypatch.delattr("keras_mgs.experiments.studies.compare", raising=False)
     assert main(["compare"]) == 2
     assert 'pip install "keras_mgs[experiments]"' in capsys.readouterr().err
 

@@ -10,7 +10,7 @@ An experiment is a module with
         what people read of it, a dict of texts per row;
     files: what else is made of the records, by the names of the files: figures, or bytes;
     check: of settings and a frame from somebody's folder: raises a ValueError or TypeError where
-        `table`, `words` or `files` would fail; `report.check` is taken where there is none.
+        `table`, `words` or `files` would fail; `reports.tables.check` is taken where there is none.
 """
 
 import contextlib
@@ -22,12 +22,14 @@ import warnings
 
 import joblib
 
-from keras_mgs import checks
-from keras_mgs.experiments import (
+from keras_mgs import checks, storage
+from keras_mgs.experiments.data import datasets
+from keras_mgs.experiments.reports.tables import check
+from keras_mgs.experiments.runs.grid import grid
+from keras_mgs.experiments.runs.store import READABLE, Store
+from keras_mgs.experiments.studies import (
     adversarial,
     alexnet,
-    datasets,
-    folders,
     keypoints,
     mnist,
     robustness,
@@ -35,9 +37,6 @@ from keras_mgs.experiments import (
     two_circles,
     zoo,
 )
-from keras_mgs.experiments.grid import grid
-from keras_mgs.experiments.report import check
-from keras_mgs.experiments.store import READABLE, Store
 
 EXPERIMENTS = {
     "two-circles": two_circles,
@@ -155,12 +154,12 @@ def report(folder, warn=warnings.warn):
     records = list(found.records(warn))
     table = module.table(records)
     csv = table.to_csv(index=False).encode(errors="backslashreplace")
-    folders.write(found.folder / "table.csv", csv)
+    storage.write(found.folder / "table.csv", csv)
     files = module.files(records) if records else {}
     for name, content in files.items():
-        if not folders.is_word(name, most=255):
+        if not storage.is_word(name, most=255):
             raise ValueError(f"Expected words as names of files. Received: {name!r}.")
-        folders.write(found.folder / name, content if isinstance(content, bytes) else _png(content))
+        storage.write(found.folder / name, content if isinstance(content, bytes) else _png(content))
     return module.TITLE, module.words(table), ["table.csv", *files]
 
 

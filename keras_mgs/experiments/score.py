@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 
 import keras_mgs
-from keras_mgs import checks, outputs
-from keras_mgs.experiments import datasets, figures, folders
+from keras_mgs import checks, outputs, storage
+from keras_mgs.experiments.data import datasets
+from keras_mgs.experiments.reports import figures
 
 _MOST = 1000  # samples that a picture has room for
 _LAYOUTS = ((("x",), ("y",)), (("x_train",), ("y_train",)))
@@ -45,7 +46,7 @@ def score(model, data, *, output, top=16, batch_size=32, scaling=True):
     """
     checks.count("top", top, most=_MOST)
     checks.count("batch_size", batch_size)
-    folders.check_new("output", output)
+    storage.check_new("output", output)
     network = _load(model)
     arrays = _read(data)
     (key, shown), *rest = arrays.items()
@@ -70,7 +71,7 @@ def score(model, data, *, output, top=16, batch_size=32, scaling=True):
     columns["share"] = trace / (trace.sum() or 1.0)
     columns["rank"] = np.argsort(order) + 1
     scores = pd.DataFrame(columns)
-    with folders.whole(output) as folder:
+    with storage.whole(output) as folder:
         scores.to_csv(folder / "scores.csv", index=False)
         figure = figures.suspects(shown, scores.iloc[order[:top]])
         figure.savefig(folder / "suspects.png", dpi=150)

@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from keras_mgs.experiments import networks, reproduce
-from keras_mgs.experiments.store import Store
+from keras_mgs.experiments import reproduce
+from keras_mgs.experiments.runs.store import Store
+from keras_mgs.experiments.training import networks
 
 SMALL = {  # settings of each
     "two-circles": {"training_size": 40},

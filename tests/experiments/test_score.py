@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 
 import keras_mgs
+from keras_mgs import storage
 from keras_mgs.__main__ import main
-from keras_mgs.experiments import figures, folders
+from keras_mgs.experiments.reports import figures
 from keras_mgs.experiments.score import score
 
 
@@ -197,7 +198,7 @@ def test_a_wrong_argument_is_one_sentence_and_nothing_is_written(
     np.savez("complex.npz", x=SCALED.astype("complex64"))
     with zipfile.ZipFile("bomb.keras", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("config.json", bytes(2**24))
-    monkeypatch.setattr(folders, "free_memory", lambda: 2**25)
+    monkeypatch.setattr(storage, "free_memory", lambda: 2**25)
     before = sorted(here.rglob("*"))
     assert main(["score", *arguments]) == 2
     error = capsys.readouterr().err

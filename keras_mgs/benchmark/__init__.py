@@ -1,0 +1,1 @@
+"""What everything costs, beside a plain training step and beside a peer."""

@@ -1,0 +1,1 @@
+"""Records as tables and figures, beside the paper's numbers."""

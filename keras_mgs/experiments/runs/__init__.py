@@ -1,0 +1,1 @@
+"""All runs of an experiment: their settings, their records, and who does them."""

@@ -1,0 +1,1 @@
+"""Networks, methods, and one training with them."""
