@@ -1,21 +1,7 @@
-"""The experiments of the paper, which are all planned, run and reported in one way.
-
-An experiment is a module with
-
-    PRESETS: "quick" and "paper", each a dict of arguments of `plan`;
-    plan: of keyword arguments, each an option of the command line, to the settings of all runs:
-        dicts for JSON, of which nothing but the numbers of a run may depend;
-    train: of the settings of a run, and the data if `plan` takes any, to a `pandas.DataFrame`;
-    TITLE, table, words: a `pandas.DataFrame` of the records (pairs of settings and frames), and
-        what people read of it, a dict of texts per row;
-    files: what else is made of the records, by the names of the files: figures, or bytes;
-    check: of settings and a frame from somebody's folder: raises a ValueError or TypeError where
-        `table`, `words` or `files` would fail; `reports.tables.check` is taken where there is none.
-"""
+"""Experiments, which are all planned, run and reported in one way."""
 
 import contextlib
 import functools
-import inspect
 import io
 import os
 import warnings
@@ -23,37 +9,11 @@ import warnings
 import joblib
 
 from keras_mgs import checks, storage
+from keras_mgs.experiments.catalogue.experiment import PRESETS, declared
+from keras_mgs.experiments.catalogue.presets import EXPERIMENTS
 from keras_mgs.experiments.data import datasets
-from keras_mgs.experiments.reports.tables import check
 from keras_mgs.experiments.runs.grid import grid
 from keras_mgs.experiments.runs.store import READABLE, Store
-from keras_mgs.experiments.studies import (
-    adversarial,
-    alexnet,
-    keypoints,
-    mnist,
-    robustness,
-    tune,
-    two_circles,
-    zoo,
-)
-
-EXPERIMENTS = {
-    "two-circles": two_circles,
-    "alexnet": alexnet,
-    "mnist": mnist,
-    "keypoints": keypoints,
-    "robustness": robustness,
-    "adversarial": adversarial,
-    "tune": tune,
-    "zoo": zoo,
-}
-
-
-def settings(experiment):
-    """The names of what `plan` takes, with their defaults; `inspect.Parameter.empty`: none."""
-    parameters = inspect.signature(EXPERIMENTS[experiment].plan).parameters
-    return {name: parameter.default for name, parameter in parameters.items()}
 
 
 def plan(experiment, preset, **given):
@@ -62,9 +22,15 @@ def plan(experiment, preset, **given):
     Raises:
         ValueError: there is no such preset, and as the experiment's `plan`.
     """
-    module = EXPERIMENTS[experiment]
-    checks.choice("preset", preset, tuple(module.PRESETS))
-    return module.plan(**{**module.PRESETS[preset], **given})
+    checks.choice("preset", preset, PRESETS)
+    chosen = EXPERIMENTS[experiment]
+    return chosen.module.plan(**{**chosen.presets[preset], **given})
+
+
+def data(experiment, given):
+    """What the runs of an experiment need of its data, as `plan` was given it; None: nothing."""
+    field, *_ = declared(EXPERIMENTS[experiment].settings).get("data", (None,))
+    return given.get("data", field.default) if field else None
 
 
 def size(run):
@@ -89,7 +55,7 @@ def reproduce(store, runs, *, data=None, jobs=1, threads=1, cluster=None, report
         jobs, threads, report: as for `grid`.
         cluster: the address of a Dask scheduler, to which the runs go instead; or None.
     """
-    train = EXPERIMENTS[store.experiment].train
+    train = EXPERIMENTS[store.experiment].module.train
     if data is not None:
         train = functools.partial(train, data=_absolute(data))
     with _dask(cluster) if cluster else contextlib.nullcontext():
@@ -130,8 +96,8 @@ def store(folder, experiment=None):
         FileExistsError, FileNotFoundError, ValueError: as `Store`, or it is none of `EXPERIMENTS`.
     """
     found = Store(folder, experiment)
-    module = EXPERIMENTS[checks.choice("experiment", found.experiment, tuple(EXPERIMENTS))]
-    found.check = getattr(module, "check", check)
+    checks.choice("experiment", found.experiment, tuple(EXPERIMENTS))
+    found.check = EXPERIMENTS[found.experiment].module.check
     return found
 
 
@@ -150,7 +116,7 @@ def report(folder, warn=warnings.warn):
         FileNotFoundError, ValueError: there are no records, or not of one of `EXPERIMENTS`.
     """
     found = store(folder)
-    module = EXPERIMENTS[found.experiment]
+    module = EXPERIMENTS[found.experiment].module
     records = list(found.records(warn))
     table = module.table(records)
     csv = table.to_csv(index=False).encode(errors="backslashreplace")

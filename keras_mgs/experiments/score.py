@@ -17,16 +17,16 @@ _MOST = 1000  # samples that a picture has room for
 _LAYOUTS = ((("x",), ("y",)), (("x_train",), ("y_train",)))
 
 
-def score(model, data, *, output, top=16, batch_size=32, scaling=True):
+def score(model, data, *, out, top=16, batch_size=32, scaling=True):
     """Each sample's share of tr K: how far learning it moves the model's outputs for it.
 
-    Writes the folder `output`, which appears complete: scores.csv, a row per sample in the order of
+    Writes the folder `out`, which appears complete: scores.csv, a row per sample in the order of
     the data, and suspects.png with the highest of them.
 
     Args:
         model: the path of a .keras file, of any Keras model or an `MGSModel`.
         data: the path of an .npz with x and, if there are labels, y; or x_train and y_train.
-        output: a folder that does not exist yet, or is empty.
+        out: a folder that does not exist yet, or is empty.
         top: how many samples the picture shows, at most 1000.
         batch_size: samples computed at a time.
         scaling: whether images of uint8 are divided by 255, as `compare` does.
@@ -38,7 +38,7 @@ def score(model, data, *, output, top=16, batch_size=32, scaling=True):
         are no classes there is neither label nor predicted.
 
     Raises:
-        FileExistsError: `output` is a file, or a folder with something in it.
+        FileExistsError: `out` is a file, or a folder with something in it.
         FileNotFoundError, TypeError, ValueError: a file is missing or holds something else, or the
             samples do not fit the model.
 
@@ -46,7 +46,7 @@ def score(model, data, *, output, top=16, batch_size=32, scaling=True):
     """
     checks.count("top", top, most=_MOST)
     checks.count("batch_size", batch_size)
-    storage.check_new("output", output)
+    storage.check_new("out", out)
     network = _load(model)
     arrays = _read(data)
     (key, shown), *rest = arrays.items()
@@ -71,7 +71,7 @@ def score(model, data, *, output, top=16, batch_size=32, scaling=True):
     columns["share"] = trace / (trace.sum() or 1.0)
     columns["rank"] = np.argsort(order) + 1
     scores = pd.DataFrame(columns)
-    with storage.whole(output) as folder:
+    with storage.whole(out) as folder:
         scores.to_csv(folder / "scores.csv", index=False)
         figure = figures.suspects(shown, scores.iloc[order[:top]])
         figure.savefig(folder / "suspects.png", dpi=150)

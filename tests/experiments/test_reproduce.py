@@ -10,10 +10,12 @@ import pandas as pd
 import pytest
 
 from keras_mgs.experiments import reproduce
+from keras_mgs.experiments.catalogue.experiment import declared
 from keras_mgs.experiments.runs.store import Store
 from keras_mgs.experiments.training import networks
 
 SMALL = {  # settings of each
+    "compare": {"network": "fcn", "training_size": 40},
     "two-circles": {"training_size": 40},
     "alexnet": {"networks": ["fcn"], "training_sizes": [40]},
     "mnist": {"networks": ["fcn"], "training_sizes": [40], "label_noises": [0.5]},
@@ -39,6 +41,13 @@ SMALL = {  # settings of each
 }
 
 
+def fitting(name, given, data):
+    """Those of the settings that an experiment has, and its data."""
+    own = declared(reproduce.EXPERIMENTS[name].settings)
+    given = {key: value for key, value in given.items() if key in own}
+    return given | ({"data": data[name]} if "data" in own else {})
+
+
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     """Tracing takes nearly all of the time."""
@@ -59,8 +68,7 @@ def data(tmp_path):
 @pytest.mark.parametrize("name", reproduce.EXPERIMENTS)
 def test_an_experiment_is_planned_run_and_reported(name, data, tmp_path):
     given = {"methods": ["mgs", "dropout"], "epochs": 1, "runs": 1, **SMALL[name]}
-    given = {key: value for key, value in given.items() if key in reproduce.settings(name)}
-    given |= {"data": data[name]} if "data" in reproduce.settings(name) else {}
+    given = fitting(name, given, data)
     runs = reproduce.plan(name, "quick", **given)
     store, lines = Store(tmp_path / "out", name), []
     reproduce.reproduce(
@@ -110,8 +118,7 @@ COLUMNS = {**NUMBERS, **{key: [50.0, 60.0] for key in (*COLUMNS, "auroc", "foole
 def planned(name, data):
     """The settings of one run, and curves like its own."""
     given = {"methods": ["dropout"], "epochs": 1, "runs": 1, **SMALL[name]}
-    given = {key: value for key, value in given.items() if key in reproduce.settings(name)}
-    given |= {"data": data[name]} if "data" in reproduce.settings(name) else {}
+    given = fitting(name, given, data)
     curves = pd.DataFrame(COLUMNS)
     curves.attrs["lead"] = [[-1.0, 1.0], [1.0, -1.0]]
     return reproduce.plan(name, "quick", **given)[0], curves

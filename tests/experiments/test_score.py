@@ -37,7 +37,7 @@ SCALED = IMAGES[..., None].astype("float32") / 255
 
 def test_the_numbers_are_those_of_sample_traces(network):
     np.savez("data.npz", x=IMAGES, y=LABELS)
-    scores = score("model.keras", "data.npz", output="out", batch_size=7)
+    scores = score("model.keras", "data.npz", out="out", batch_size=7)
     assert list(scores) == ["index", "label", "predicted", "trace", "share", "rank"]
     trace = keras_mgs.sample_traces(network, SCALED).numpy()
     np.testing.assert_allclose(scores["trace"], trace, rtol=1e-6)
@@ -54,7 +54,7 @@ def test_the_numbers_are_those_of_sample_traces(network):
 
 def test_the_folder_holds_the_table_and_a_picture(network):
     np.savez("data.npz", x=IMAGES, y=LABELS)
-    scores = score("model.keras", "data.npz", output="some/out", top=3)
+    scores = score("model.keras", "data.npz", out="some/out", top=3)
     assert sorted(p.name for p in Path("some/out").iterdir()) == ["scores.csv", "suspects.png"]
     assert [p.name for p in Path("some").iterdir()] == ["out"]  # no temporary folder is left
     pd.testing.assert_frame_equal(pd.read_csv("some/out/scores.csv"), scores)
@@ -63,33 +63,33 @@ def test_the_folder_holds_the_table_and_a_picture(network):
 
 def test_the_layout_of_mnist_is_read_for_its_training_samples(network):
     np.savez("data.npz", x_train=IMAGES, y_train=LABELS[:, None], x_test=IMAGES[:3], y_test=[0] * 3)
-    scores = score("model.keras", "data.npz", output="out")
+    scores = score("model.keras", "data.npz", out="out")
     assert scores["label"].tolist() == LABELS.tolist()
 
 
 def test_without_labels_there_is_no_such_column(network):
     np.savez("data.npz", x=SCALED)
-    scores = score("model.keras", "data.npz", output="out")
+    scores = score("model.keras", "data.npz", out="out")
     assert list(scores) == ["index", "predicted", "trace", "share", "rank"]
 
 
 @pytest.mark.parametrize("labels", [LABELS.astype("float32"), np.eye(4)[LABELS]])
 def test_labels_may_be_whole_floats_or_one_hot(labels, network):
     np.savez("data.npz", x=SCALED, y=labels)
-    assert score("model.keras", "data.npz", output="out")["label"].tolist() == LABELS.tolist()
+    assert score("model.keras", "data.npz", out="out")["label"].tolist() == LABELS.tolist()
 
 
 def test_an_mgs_model_is_scored_as_the_network_in_it(network):
     keras_mgs.MGSModel(network).save("mgs.keras")
     np.savez("data.npz", x=IMAGES)
-    a = score("model.keras", "data.npz", output="a")
-    b = score("mgs.keras", "data.npz", output="b")
+    a = score("model.keras", "data.npz", out="a")
+    b = score("mgs.keras", "data.npz", out="b")
     pd.testing.assert_frame_equal(a, b)
 
 
 def test_images_of_bytes_can_be_left_as_they_are(network):
     np.savez("data.npz", x=IMAGES)
-    assert main(["score", "model.keras", "data.npz", "--output", "out", "--no-scaling"]) == 0
+    assert main(["score", "model.keras", "data.npz", "--out", "out", "--no-scaling"]) == 0
     trace = keras_mgs.sample_traces(network, IMAGES[..., None].astype("float32"))
     np.testing.assert_allclose(pd.read_csv("out/scores.csv")["trace"], trace, rtol=1e-6)
 
@@ -99,7 +99,7 @@ def test_bytes_that_are_no_images_are_not_scaled():
     model.save("model.keras")
     x = np.array([[0, 0, 0], [1, 1, 1], [2, 0, 0]], "uint8")
     np.savez("data.npz", x=x)
-    scores = score("model.keras", "data.npz", output="out")
+    scores = score("model.keras", "data.npz", out="out")
     assert scores["trace"].tolist() == [2, 8, 10]
     assert scores["rank"].tolist() == [3, 2, 1]
 
@@ -110,12 +110,12 @@ def test_the_class_of_one_output_is_its_sign(activation):
     model.set_weights([np.array([[1.0]]), np.array([-0.1])])
     model.save("model.keras")
     np.savez("data.npz", x=[[-1.0], [0.05], [0.2]], y=[0, 0, 1])
-    assert score("model.keras", "data.npz", output="out")["predicted"].tolist() == [0, 0, 1]
+    assert score("model.keras", "data.npz", out="out")["predicted"].tolist() == [0, 0, 1]
 
 
 def test_targets_of_a_regression_are_no_classes(network):
     np.savez("data.npz", x=SCALED, y=np.full((20, 4), 0.5))
-    assert list(score("model.keras", "data.npz", output="out")) == [
+    assert list(score("model.keras", "data.npz", out="out")) == [
         "index",
         "trace",
         "share",
@@ -175,7 +175,7 @@ def test_other_data_are_bars_of_the_traces_the_highest_on_top():
         (["model.keras", "complex.npz"], ["numbers", "Received", "complex64"]),
         (["bomb.keras", "good.npz"], ["bomb.keras", "it unpacks to 0.0156 GiB"]),
         (["model.keras", "good.npz", "--batch-size", "-1"], ["Received: batch_size=-1"]),
-        (["model.keras", "good.npz", "--output", "full"], ["new or empty", "output='full'"]),
+        (["model.keras", "good.npz", "--out", "full"], ["new or empty", "out='full'"]),
     ],
 )
 def test_a_wrong_argument_is_one_sentence_and_nothing_is_written(
@@ -215,14 +215,14 @@ def test_nothing_half_written_is_left_by_an_interrupted_job(network, monkeypatch
     np.savez("data.npz", x=IMAGES)
     monkeypatch.setattr(figures, "suspects", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        score("model.keras", "data.npz", output="some/out")
+        score("model.keras", "data.npz", out="some/out")
     assert not list(Path("some").iterdir())
 
 
 def test_the_command_prints_the_highest_and_writes_a_folder_of_its_own(network, here):
     np.savez("data.npz", x=IMAGES, y=LABELS)
     command = [sys.executable, "-m", "keras_mgs", "score", "model.keras", "data.npz", "--top", "2"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, capture_out=True, text=True, check=True)
     (folder,) = Path("results").iterdir()
     scores = pd.read_csv(folder / "scores.csv")
     assert len(scores) == 20

@@ -6,17 +6,16 @@ from pathlib import Path
 import pandas as pd
 
 from keras_mgs import checks, storage
-from keras_mgs.experiments.studies.compare import FINAL
+from keras_mgs.experiments.catalogue.presets import KEYS
 from keras_mgs.experiments.training.methods import METHODS
 
+FINAL = 5  # measurements that the final score is the mean of, as in the paper
 _CELL = ["network", "training_size", "label_noise", "method"]
 _NUMBERS = ["final", "std", "best"]
 _KERNEL = ["mgs_trace", "mgs_log_det"]
 _OTHERS = ("data", "corruption", "strength", "epochs", "batch_size", "learning_rate", "points")
 _ORDER = list(METHODS)
 COLUMNS = ("epoch", "test", *_KERNEL, "mgs_singular")  # that `table` and `curves` need
-_COUNTS = ("training_size", "epochs", "batch_size", "points", "samples")
-_MEASURES = ("label_noise", "noise", "learning_rate")
 _MOST = 1e7  # of a number in settings, but for a seed: none that has a meaning is near it
 
 
@@ -55,9 +54,10 @@ def check(settings, curves, *, needs=("network",), numbers=("test",), words=()):
 
 
 def _check_setting(name, value):
-    if name in _COUNTS:
+    kind = KEYS.get(name)
+    if kind is int and name != "seed":
         checks.count(name, value)
-    elif name in _MEASURES:
+    elif kind is float and not isinstance(value, list):
         checks.number(name, value)
     elif name == "network" and not isinstance(value, str):
         raise TypeError(f"Expected `{name}` to be a text. Received: {value!r}.")

@@ -1,4 +1,4 @@
-"""Runs on a data set: what is asked of their settings, all of them as a list, and one of them."""
+"""Scenarios: every data set, network, method and noise of an experiment, and one run of them."""
 
 import hashlib
 import itertools
@@ -7,95 +7,70 @@ from pathlib import Path
 import keras
 
 from keras_mgs import checks, storage
+from keras_mgs.experiments.catalogue.names import POINTS
 from keras_mgs.experiments.data import datasets
 from keras_mgs.experiments.training import fitting
 from keras_mgs.experiments.training.methods import METHODS, check_task
-from keras_mgs.experiments.training.networks import NETWORKS
-
-_MOST_POINTS = 100_000  # or a record would be too large
 
 
-def plan(
-    task,
-    data="mnist_corrupted",
-    *,
-    corruption=None,
-    networks,
-    methods,
-    training_sizes,
-    label_noises,
-    runs,
-    epochs,
-    batch_size=32,
-    learning_rate=fitting.LEARNING_RATE,
-    points=fitting.POINTS,
-    seed=0,
-    strengths=None,
-    tuned=None,
-):
+def plan(task, chosen, *, training_sizes=None, label_noises=None):
     """The settings of every run, after a look at the data, whose smallest and largest part is read.
 
-    The methods meet the same samples, label noise and first weights, which `seed` alone decides: a
-    run gives the numbers of `compare` with its settings.
+    The methods meet the same samples, label noise and first weights, which the seed alone decides:
+    a run gives the numbers of `compare` with its settings.
 
     Args:
         task: "classification" or "regression": what the data must be for.
-        data, corruption: as for `datasets.load`.
-        networks, methods: keys of `NETWORKS` and `METHODS`.
-        training_sizes: numbers of samples; those of classes are drawn stratified.
-        label_noises: as for `datasets.load`.
-        runs: of each cell; run r has seed + r.
-        epochs: as for `fitting.fit`, or a dict of them by network.
-        batch_size, learning_rate, points: as for `fitting.fit`.
-        strengths: a dict of those that are not to be the methods' own, by method, where a tuple
-            stands for one run with each; or None.
-        tuned: the path of a file that `tune` has written, with the strengths of methods that are
-            not in `strengths`; or None.
+        chosen: a `settings.OnData`.
+        training_sizes, label_noises: where they are not those of `chosen`.
 
     Returns:
         A list of dicts; run by run, so that all cells have been trained once before any is again.
 
     Raises:
-        TypeError, ValueError: a bad argument, or data for another task.
+        TypeError, ValueError: strengths that the methods cannot have, or data for another task.
         FileNotFoundError, ImportError: as `datasets.load`.
     """
-    for network in networks:
-        checks.choice("networks", network, tuple(NETWORKS))
-    read = _tuned(tuned) if tuned is not None else {}
-    ways = {
-        network: check_methods(methods, _only(methods, read.get(network, {})) | (strengths or {}))
-        for network in networks
-    }
-    check_task(methods, task)
-    check_training(runs, batch_size, learning_rate, points)
-    epochs = epochs if isinstance(epochs, dict) else dict.fromkeys(networks, epochs)
-    for network in networks:
-        checks.count("epochs", epochs[network])
-    noises = [checks.number("label_noises", noise) for noise in label_noises]
-    sizes = [checks.count("training_sizes", size) for size in training_sizes]
-    for size, noise in ((min(sizes), min(noises)), (max(sizes), max(noises))):
-        found = datasets.load(
-            data, corruption=corruption, training_size=size, label_noise=noise, seed=seed
+    sizes = training_sizes or chosen.training_sizes
+    noises = label_noises or chosen.label_noises
+    read = _tuned(chosen.tuned) if chosen.tuned is not None else {}
+    strengths = {
+        network: check_methods(
+            chosen.methods,
+            _only(chosen.methods, read.get(network, {})) | (chosen.strengths or {}),
         )
-        check_data(data, found.task, task)
-    grid = itertools.product(range(runs), networks, sizes, noises)
+        for network in chosen.networks
+    }
+    check_task(chosen.methods, task)
+    epochs = chosen.epochs
+    epochs = epochs if isinstance(epochs, dict) else dict.fromkeys(chosen.networks, epochs)
+    for size, noise in ((min(sizes), min(noises)), (max(sizes), max(noises))):
+        samples = datasets.load(
+            chosen.data,
+            corruption=chosen.corruption,
+            training_size=size,
+            label_noise=noise,
+            seed=chosen.seed,
+        )
+        check_data(chosen.data, samples.task, task)
+    grid = itertools.product(range(chosen.runs), chosen.networks, sizes, noises)
     return [
         {
-            "data": identity(data),
-            "corruption": corruption,
+            "data": identity(chosen.data),
+            "corruption": chosen.corruption,
             "network": network,
             "method": method,
             "strength": strength,
             "training_size": size,
             "label_noise": noise,
             "epochs": epochs[network],
-            "batch_size": batch_size,
-            "learning_rate": float(learning_rate),
-            "points": points,
-            "seed": seed + run,
+            "batch_size": chosen.batch_size,
+            "learning_rate": chosen.learning_rate,
+            "points": getattr(chosen, "points", POINTS),
+            "seed": chosen.seed + run,
         }
         for run, network, size, noise in grid
-        for method, strength in ways[network]
+        for method, strength in strengths[network]
     ]
 
 
@@ -153,17 +128,6 @@ def _tuned(path):
             f"Received: tuned={str(path)!r} ({datasets.one_line(error)}). Give its tuned.json."
         ) from error
     return found
-
-
-def check_training(runs, batch_size, learning_rate, points):
-    """What every plan is given."""
-    checks.count("runs", runs)
-    checks.count("batch_size", batch_size)
-    if checks.count("points", points) > _MOST_POINTS:
-        raise ValueError(
-            f"Expected `points` to be at most {_MOST_POINTS}. Received: points={points!r}."
-        )
-    checks.positive("learning_rate", learning_rate)
 
 
 def check_data(data, found, task):

@@ -6,7 +6,8 @@ import pandas as pd
 from keras import ops
 from sklearn.metrics import roc_auc_score
 
-from keras_mgs import autodiff, checks
+from keras_mgs import autodiff
+from keras_mgs.experiments.catalogue.settings import Adversarial
 from keras_mgs.experiments.reports import tables
 from keras_mgs.experiments.runs import scenarios
 from keras_mgs.experiments.training import fitting
@@ -14,22 +15,6 @@ from keras_mgs.experiments.training.methods import METHODS
 from keras_mgs.kernel import sample_traces
 
 TITLE = "area under the ROC curve, adversarial against clean: mean ± standard deviation"
-PRESETS = {
-    "quick": {  # minutes on two cores
-        "methods": ("unregularised", "mgs"),
-        "training_sizes": (3000,),
-        "runs": 1,
-        "epochs": 20,
-        "samples": 500,
-    },
-    "paper": {  # which names the idea alone
-        "methods": ("unregularised", "weight_decay", "dropout", "loss_gradient", "mgs"),
-        "training_sizes": (9000,),
-        "runs": 10,
-        "epochs": 100,
-        "samples": 2000,
-    },
-}
 ATTACKS = {"FGSM": 1, "PGD": 20}  # steps
 DETECTORS = {
     "trace": "tr K",
@@ -40,50 +25,11 @@ DETECTORS = {
 _BATCH = 250
 
 
-def plan(
-    data="mnist_corrupted",
-    *,
-    corruption=None,
-    networks=("lenet5",),
-    methods,
-    training_sizes,
-    label_noises=(0.0,),
-    epsilons=(0.05, 0.1, 0.2),
-    samples,
-    runs,
-    epochs,
-    batch_size=32,
-    learning_rate=fitting.LEARNING_RATE,
-    seed=0,
-    strengths=None,
-    tuned=None,
-):
-    """The settings of every run: arguments and errors as for `scenarios.plan`, but
-
-    Args:
-        epsilons: by how much, at most, a pixel is changed, as a share of its range.
-        samples: of the test set: how many are attacked.
-    """
-    for epsilon in epsilons:
-        checks.positive("epsilons", epsilon)
-    checks.count("samples", samples)
-    found = scenarios.plan(
-        "classification",
-        data,
-        corruption=corruption,
-        networks=networks,
-        methods=methods,
-        training_sizes=training_sizes,
-        label_noises=label_noises,
-        runs=runs,
-        epochs=epochs,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        seed=seed,
-        strengths=strengths,
-        tuned=tuned,
-    )
-    return [{**run, "epsilons": list(epsilons), "samples": samples} for run in found]
+def plan(data="mnist_corrupted", **given):
+    """The settings of every run of `settings.Adversarial(data=data, **given)`."""
+    chosen = Adversarial(data=data, **given)
+    attacks = {"epsilons": list(chosen.epsilons), "samples": chosen.samples}
+    return [{**run, **attacks} for run in scenarios.plan("classification", chosen)]
 
 
 def train(settings, data):

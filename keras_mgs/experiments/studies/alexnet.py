@@ -2,30 +2,19 @@
 
 import functools
 
+from keras_mgs.experiments.catalogue.settings import AlexNet
 from keras_mgs.experiments.reports import figures as draw
 from keras_mgs.experiments.reports import tables
 from keras_mgs.experiments.runs import scenarios
-from keras_mgs.experiments.training.methods import METHODS
 
 TITLE = "AlexNet: test accuracy, % (maximum of the mean curve), and K, at the end"
-PRESETS = {
-    "quick": {  # minutes on two cores
-        "methods": ("unregularised", "dropout", "mgs"),
-        "training_sizes": (3000,),
-        "label_noises": (0.5,),
-        "runs": 1,
-        "epochs": 5,
-    },
-    "paper": {  # which does not say the training size, the label noise and the epochs of figure 3
-        "methods": tuple(METHODS),
-        "training_sizes": (3000,),
-        "label_noises": (0.5,),
-        "runs": 1,
-        "epochs": 100,
-    },
-}
 
-plan = functools.partial(scenarios.plan, "classification", networks=("alexnet",))
+
+def plan(data="mnist_corrupted", **given):
+    """The settings of every run of `settings.AlexNet(data=data, **given)`."""
+    return scenarios.plan("classification", AlexNet(data=data, **given))
+
+
 train = scenarios.train
 check = functools.partial(
     tables.check, needs=("network", "training_size", "label_noise"), numbers=tables.COLUMNS

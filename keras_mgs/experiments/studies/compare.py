@@ -1,126 +1,142 @@
 """The main job: one network trained by several methods, side by side."""
 
-import joblib
+import functools
+
 import pandas as pd
 
-from keras_mgs import storage
+from keras_mgs.experiments.catalogue.names import LEARNING_RATE, POINTS
+from keras_mgs.experiments.catalogue.settings import Compare
 from keras_mgs.experiments.data import datasets
-from keras_mgs.experiments.reports import figures
-from keras_mgs.experiments.runs.grid import few_threads
-from keras_mgs.experiments.training.fitting import score_name, train
+from keras_mgs.experiments.reports import figures as draw
+from keras_mgs.experiments.reports import tables
+from keras_mgs.experiments.runs import scenarios
 from keras_mgs.experiments.training.methods import METHODS, check_task
 
-FINAL = 5  # measurements that the final score is the mean of, as in the paper
+TITLE = "test accuracy, % (of keypoints the error, pixels²): mean ± standard deviation"
+_SCENARIO = (
+    "data",
+    "corruption",
+    "network",
+    "label_noise",
+    "training_size",
+    "batch_size",
+    "epochs",
+)
 
 
-def compare(
-    data="digits",
-    *,
-    out,
-    network="lenet5",
-    methods,
-    runs=2,
-    epochs=100,
-    batch_size=32,
-    label_noise=0.5,
-    training_size=None,
-    corruption=None,
-    seed=0,
-    jobs=2,
-    report=lambda text: None,
-):
-    """Train every method `runs` times and write the folder `out`.
+def plan(data="digits", **given):
+    """The settings of every run of `settings.Compare(data=data, **given)`.
 
-    All methods share a run's samples, label noise and seed. `out` appears at the end, complete:
-    table.csv, curves.csv (every run's curves) and compare.png.
-
-    Args:
-        data, corruption, training_size, label_noise: as for `datasets.load`.
-        out: a folder that does not exist yet, or is empty.
-        network, methods: keys of `NETWORKS` and `METHODS`.
-        runs, epochs, batch_size: positive integers.
-        seed: of run 0; run r has seed + r.
-        jobs: processes that train at the same time, one thread each; the numbers do not depend on
-            it, the seconds do.
-        report: called with a line of text after each training.
-
-    Returns:
-        The table, a `pandas.DataFrame` with one row per method: final and best test score, mean
-        and standard deviation over the runs, and the seconds of an epoch relative to the
-        unregularised network's.
+    The methods of a run share its samples, label noise and first weights.
 
     Raises:
-        FileExistsError: `out` is a file, or a folder with something in it.
-        ValueError, FileNotFoundError, ImportError: as `datasets.load`.
+        TypeError, ValueError: a bad setting, or a method that is none for these data.
+        FileNotFoundError, ImportError: as `datasets.load`.
     """
-    storage.check_new("out", out)
-    samples = [
-        datasets.load(
-            data,
-            corruption=corruption,
-            training_size=training_size,
-            label_noise=label_noise,
-            seed=seed + run,
-        )
-        for run in range(runs)
+    chosen = Compare(data=data, **given)
+    samples = datasets.load(
+        data,
+        corruption=chosen.corruption,
+        training_size=chosen.training_size,
+        label_noise=chosen.label_noise,
+        seed=chosen.seed,
+    )
+    check_task(chosen.methods, samples.task)
+    return [
+        {
+            "data": scenarios.identity(data),
+            "task": samples.task,
+            "corruption": chosen.corruption,
+            "network": chosen.network,
+            "method": method,
+            "strength": METHODS[method].strength,
+            "training_size": len(samples.x_train),
+            "label_noise": chosen.label_noise,
+            "epochs": chosen.epochs,
+            "batch_size": chosen.batch_size,
+            "learning_rate": LEARNING_RATE,
+            "points": POINTS,
+            "seed": chosen.seed + run,
+        }
+        for run in range(chosen.runs)
+        for method in dict.fromkeys(chosen.methods)
     ]
-    check_task(methods, samples[0].task)
-    score = score_name(samples[0])
-    with storage.whole(out) as folder:
-        tasks = [(run, method) for run in range(runs) for method in methods]
-        options = {"epochs": epochs, "batch_size": batch_size}
-        trainings = joblib.Parallel(n_jobs=min(jobs, len(tasks)), return_as="generator")(
-            joblib.delayed(_train)(samples[run], network, method, seed=seed + run, **options)
-            for run, method in tasks
-        )
-        curves = []
-        for (run, method), curve in zip(tasks, trainings, strict=True):
-            curve.insert(0, "run", run)
-            curve.insert(0, "method", method)
-            curves.append(curve)
-            final = curve["test"].tail(FINAL).mean()
-            report(f"{METHODS[method].label}, run {run + 1} of {runs}: {final:.1f}")
-        curves = pd.concat(curves, ignore_index=True)
-        result = table(curves, score)
-        curves.to_csv(folder / "curves.csv", index=False)
-        result.to_csv(folder / "table.csv", index=False)
-        labels = curves["method"].map(lambda method: METHODS[method].label)
-        figures.curves(curves.assign(label=labels), score).savefig(folder / "compare.png", dpi=150)
-    return result
 
 
-def _train(*arguments, **options):
-    with few_threads(1):
-        return train(*arguments, **options)
+train = scenarios.train
+check = functools.partial(
+    tables.check, needs=("task", *_SCENARIO), numbers=(*tables.COLUMNS, "seconds")
+)
 
 
-def table(curves, score):
-    """One row per method, of the curves of all runs.
+def table(records):
+    """One row per method: its runs, and what came of them.
 
     Args:
-        curves: the rows of `train`, with the columns method and run.
-        score: "accuracy" or "mse"; the best accuracy is the highest, the best mse the lowest.
+        records: settings and curves of runs of `plan`, as `Store.records` yields them.
+
+    Returns:
+        A `pandas.DataFrame`: the settings; runs; final, the mean of each run's last five
+        measurements, and best, its best measurement, both as means over the runs with their
+        standard deviations, final_std and best_std; seconds of an epoch, the median; and
+        relative_seconds, by those of the unregularised network.
     """
-    runs = curves.groupby(["method", "run"], sort=False)
-    by_run = pd.DataFrame(
+    rows = []
+    for cell, runs in tables.cells(records):
+        best = "min" if cell["task"] == "regression" else "max"
+        by_run = pd.DataFrame(
+            {
+                "final": [tables.final(run["test"]) for run in runs],
+                "best": [run["test"].agg(best) for run in runs],
+                "seconds": [run["seconds"].median() for run in runs],
+            }
+        )
+        mean, std = by_run.mean(), by_run.std()
+        rows.append(
+            {
+                **cell,
+                "runs": len(runs),
+                "final": mean["final"],
+                "final_std": std["final"],
+                "best": mean["best"],
+                "best_std": std["best"],
+                "seconds": by_run["seconds"].median(),
+            }
+        )
+    if not rows:
+        return pd.DataFrame(columns=[*_SCENARIO, "method", "runs", "final", "best", "seconds"])
+    made = pd.DataFrame(rows)
+    plain = made[made["method"] == "unregularised"].drop_duplicates(list(_SCENARIO))
+    plain = plain.set_index(list(_SCENARIO))["seconds"]
+    scenario = pd.MultiIndex.from_frame(made[list(_SCENARIO)])
+    return made.assign(relative_seconds=made["seconds"] / plain.reindex(scenario).to_numpy())
+
+
+def words(found):
+    """What people read of the rows of `table`."""
+    several = [name for name in _SCENARIO if found[name].nunique(dropna=False) > 1]
+    return [
         {
-            "final": runs["test"].apply(lambda test: test.tail(FINAL).mean()),
-            "best": runs["test"].max() if score == "accuracy" else runs["test"].min(),
-            "seconds": runs["seconds"].median(),
+            **{name.replace("_", " "): str(row[name]) for name in several},
+            "method": METHODS[row["method"]].label,
+            "runs": str(row["runs"]),
+            "final": _number(row["final"], row["final_std"]),
+            "best epoch (needs test labels)": _number(row["best"], row["best_std"]),
+            "time": "" if pd.isna(row["relative_seconds"]) else f"× {row['relative_seconds']:.2f}",
         }
-    )
-    by_method = by_run.groupby("method", sort=False)
-    result = pd.DataFrame(
-        {
-            f"final_{score}": by_method["final"].mean(),
-            "final_std": by_method["final"].std(),
-            f"best_{score}": by_method["best"].mean(),
-            "best_std": by_method["best"].std(),
-            "runs": by_method["final"].size(),
-            "seconds_per_epoch": by_method["seconds"].median(),
-        }
-    )
-    if "unregularised" in result.index:
-        seconds = result["seconds_per_epoch"]
-        result["relative_seconds"] = seconds / seconds["unregularised"]
-    return result.reset_index()
+        for row in (found.to_dict("records") if len(found) else ())
+    ]
+
+
+def _number(mean, std):
+    return f"{mean:.1f}" + ("" if pd.isna(std) else f" ± {std:.1f}")
+
+
+def files(records):
+    """The curves of all runs, as a table and drawn."""
+    curves = tables.curves(records)
+    pictures = {}
+    for task, some in curves.groupby("task"):
+        name = "compare.png" if curves["task"].nunique() == 1 else f"compare-{task}.png"
+        pictures[name] = draw.curves(some, "mse" if task == "regression" else "accuracy")
+    return {"curves.csv": curves.to_csv(index=False).encode(errors="backslashreplace"), **pictures}

@@ -5,10 +5,10 @@ import functools
 import numpy as np
 import pandas as pd
 
+from keras_mgs.experiments.catalogue.settings import Mnist
 from keras_mgs.experiments.reports import figures as draw
 from keras_mgs.experiments.reports import tables
 from keras_mgs.experiments.runs import scenarios
-from keras_mgs.experiments.training.methods import PAPER
 
 TITLE = "test accuracy, %: mean ± standard deviation (maximum of the mean curve)"
 _HEADINGS = (
@@ -23,25 +23,13 @@ _HEADINGS = (
 )
 _CELL = ["training_size", "label_noise"]
 _PANELS = 4  # columns of curves
-PRESETS = {
-    "quick": {  # minutes on two cores
-        "networks": ("lenet5",),
-        "methods": PAPER,
-        "training_sizes": (3000,),
-        "label_noises": (0.0, 0.6),
-        "runs": 1,
-        "epochs": 20,
-    },
-    "paper": {
-        "networks": ("lenet5", "fcn"),
-        "methods": PAPER,
-        "training_sizes": (250, 500, 750, *range(1000, 2001, 500), *range(3000, 9001, 1000)),
-        "label_noises": tuple(percent / 100 for percent in range(0, 101, 10)),
-        "runs": 10,
-        "epochs": 400,
-    },
-}
-plan = functools.partial(scenarios.plan, "classification")
+
+
+def plan(data="mnist_corrupted", **given):
+    """The settings of every run of `settings.Mnist(data=data, **given)`."""
+    return scenarios.plan("classification", Mnist(data=data, **given))
+
+
 train = scenarios.train
 check = functools.partial(tables.check, needs=("network", *_CELL), numbers=tables.COLUMNS)
 

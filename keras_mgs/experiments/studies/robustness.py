@@ -3,32 +3,13 @@
 import pandas as pd
 
 from keras_mgs import checks
+from keras_mgs.experiments.catalogue.settings import Classes, Robustness
 from keras_mgs.experiments.reports import figures as draw
 from keras_mgs.experiments.reports import tables
 from keras_mgs.experiments.runs import scenarios
-from keras_mgs.experiments.training.methods import METHODS, PAPER
+from keras_mgs.experiments.training.methods import METHODS
 
 TITLE = "test accuracy, %, over all values of a setting and all runs: median (quartiles)"
-PRESETS = {
-    "quick": {  # minutes on two cores
-        "methods": PAPER,
-        "training_sizes": (500, 1000, 2000),
-        "label_noises": (0.2, 0.5, 0.7),
-        "batch_sizes": (16, 32, 64),
-        "learning_rates": (0.03, 0.1, 0.2),
-        "epoch_counts": (15, 30, 60),
-        "runs": 1,
-    },
-    "paper": {  # which says the values in the middle alone
-        "methods": PAPER,
-        "training_sizes": (500, 1000, 3000, 6000, 9000),
-        "label_noises": (0.2, 0.4, 0.5, 0.6, 0.8),
-        "batch_sizes": (8, 16, 32, 64, 128),
-        "learning_rates": (0.01, 0.03, 0.1, 0.2, 0.3),
-        "epoch_counts": (25, 50, 100, 200, 400),
-        "runs": 5,
-    },
-}
 _VARIED = {  # and how people call them
     "training_size": "training size",
     "label_noise": "label noise",
@@ -39,57 +20,26 @@ _VARIED = {  # and how people call them
 _QUANTILES = {"low": 0.25, "median": 0.5, "high": 0.75}
 
 
-def plan(
-    data="mnist_corrupted",
-    *,
-    corruption=None,
-    networks=("lenet5",),
-    methods,
-    training_sizes,
-    label_noises,
-    batch_sizes,
-    learning_rates,
-    epoch_counts,
-    runs,
-    seed=0,
-    strengths=None,
-    tuned=None,
-):
-    """The settings of every run: arguments and errors as for `scenarios.plan`, but
-
-    Args:
-        training_sizes, label_noises, batch_sizes, learning_rates, epoch_counts: an odd number of
-            values each, of which the middle one is kept while another setting is varied.
-    """
+def plan(data="mnist_corrupted", **given):
+    """The settings of every run of `settings.Robustness(data=data, **given)`."""
+    chosen = Robustness(data=data, **given)
     values = {
-        "training_size": _ordered("training_sizes", training_sizes),
-        "label_noise": _ordered("label_noises", label_noises),
-        "batch_size": _ordered("batch_sizes", batch_sizes),
-        "learning_rate": _ordered("learning_rates", learning_rates),
-        "epochs": _ordered("epoch_counts", epoch_counts),
+        "training_size": _ordered("training_sizes", chosen.training_sizes),
+        "label_noise": _ordered("label_noises", chosen.label_noises),
+        "batch_size": _ordered("batch_sizes", chosen.batch_sizes),
+        "learning_rate": _ordered("learning_rates", chosen.learning_rates),
+        "epochs": _ordered("epoch_counts", chosen.epoch_counts),
     }
     middle = {key: several[len(several) // 2] for key, several in values.items()}
-    for size in values["batch_size"]:
-        checks.count("batch_sizes", size)
-    for rate in values["learning_rate"]:
-        checks.positive("learning_rates", rate)
-    for count in values["epochs"]:
-        checks.count("epoch_counts", count)
+    same = ("data", "corruption", "networks", "methods", "runs", "seed", "strengths", "tuned")
     crossed = scenarios.plan(
         "classification",
-        data,
-        corruption=corruption,
-        networks=networks,
-        methods=methods,
-        training_sizes=values["training_size"],
-        label_noises=values["label_noise"],
-        runs=runs,
-        epochs=middle["epochs"],
-        batch_size=middle["batch_size"],
-        learning_rate=middle["learning_rate"],
-        seed=seed,
-        strengths=strengths,
-        tuned=tuned,
+        Classes(
+            **{name: getattr(chosen, name) for name in same},
+            **{key: middle[key] for key in ("epochs", "batch_size", "learning_rate")},
+            training_sizes=values["training_size"],
+            label_noises=values["label_noise"],
+        ),
     )
     size_and_noise = [("training_size", "label_noise"), ("label_noise", "training_size")]
     found = {
@@ -111,8 +61,6 @@ def plan(
 
 
 def _ordered(name, values):
-    for value in values:
-        checks.number(name, value)
     values = sorted(values)
     if len(values) % 2 == 0 or len(set(values)) < len(values):
         raise ValueError(

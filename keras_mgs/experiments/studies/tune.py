@@ -7,43 +7,13 @@ import keras
 import pandas as pd
 
 from keras_mgs import checks, storage
+from keras_mgs.experiments.catalogue.settings import STRENGTHS, Tune
 from keras_mgs.experiments.reports import tables
 from keras_mgs.experiments.runs import scenarios
 from keras_mgs.experiments.training import fitting
-from keras_mgs.experiments.training.methods import METHODS, PAPER
+from keras_mgs.experiments.training.methods import METHODS
 
 TITLE = "loss at the end, by strength: mean ± standard deviation; * the lowest of each method"
-STRENGTHS = {  # what is tried; "auto" is no grid's, but has to hold its own against it
-    "weight_decay": (1e-4, 5e-4, 2e-3, 1e-2),
-    "dropout": (0.1, 0.3, 0.5, 0.7, 0.9),
-    "loss_gradient": (0.03, 0.1, 0.3, 1.0, 3.0),
-    "loss_gradient_inputs": (0.1, 1.0, 10.0, 100.0),
-    "mgs": ("auto", 1e-6, 3e-6, 1e-5, 3e-5, 1e-4),
-    "mgs_log_det": (1e-7, 1e-6, 1e-5, 1e-4, 1e-3),
-    "adam": (1e-4, 3e-4, 1e-3, 3e-3),
-    "cyclical": (3.0, 10.0, 30.0),
-    "early_stopping": (5, 10, 20),
-    "label_smoothing": (0.3, 0.5, 0.7, 0.9),
-    "mixup": (0.2, 1.0, 8.0, 32.0),
-    "sam": (0.01, 0.02, 0.05, 0.1),
-    "generalised_cross_entropy": (0.3, 0.5, 0.7, 0.9),
-}
-PRESETS = {
-    "quick": {  # minutes on two cores
-        "networks": ("lenet5",),
-        "methods": PAPER[1:],  # the first has nothing to tune
-        "training_sizes": (1000,),
-        "runs": 1,
-        "epochs": 40,  # or the weakest would win, as nothing has been learnt by heart yet
-    },
-    "paper": {
-        "networks": ("lenet5", "fcn"),
-        "methods": tuple(STRENGTHS),
-        "training_sizes": (6000,),
-        "runs": 5,
-        "epochs": 100,
-    },
-}
 _SCENARIO = (
     "data",
     "corruption",
@@ -57,50 +27,12 @@ _SCENARIO = (
 _VALIDATION = 0.2  # of the training samples
 
 
-def plan(
-    data="mnist_corrupted",
-    *,
-    by="validation",
-    corruption=None,
-    networks,
-    methods,
-    training_sizes,
-    label_noises=(0.5,),
-    runs,
-    epochs,
-    batch_size=32,
-    learning_rate=fitting.LEARNING_RATE,
-    seed=0,
-    strengths=None,
-):
-    """The settings of every run: arguments and errors as for `scenarios.plan`, but
-
-    Args:
-        by: "validation", the loss on a fifth of the training samples, which are held out and have
-            wrong labels as all of them; or "test", the loss on the test set, as the paper does,
-            which nobody has in earnest.
-        strengths: a dict of what is tried in place of `STRENGTHS`, tuples by method.
-    """
-    checks.choice("by", by, ("validation", "test"))
-    for method in methods:
-        checks.choice("methods", method, tuple(STRENGTHS))
-    tried = {method: STRENGTHS[method] for method in methods}
-    found = scenarios.plan(
-        "classification",
-        data,
-        corruption=corruption,
-        networks=networks,
-        methods=methods,
-        training_sizes=training_sizes,
-        label_noises=label_noises,
-        runs=runs,
-        epochs=epochs,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        seed=seed,
-        strengths=tried | (strengths or {}),
-    )
-    return [{**settings, "by": by} for settings in found]
+def plan(data="mnist_corrupted", **given):
+    """The settings of every run of `settings.Tune(data=data, **given)`."""
+    chosen = Tune(data=data, **given)
+    tried = {method: STRENGTHS[method] for method in chosen.methods} | (chosen.strengths or {})
+    runs = scenarios.plan("classification", dataclasses.replace(chosen, strengths=tried))
+    return [{**run, "by": chosen.by} for run in runs]
 
 
 def train(settings, data):

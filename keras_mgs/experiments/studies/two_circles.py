@@ -5,6 +5,7 @@ import numpy as np
 from sklearn.datasets import make_circles
 
 from keras_mgs import checks, outputs
+from keras_mgs.experiments.catalogue.settings import TwoCircles
 from keras_mgs.experiments.data.datasets import Dataset
 from keras_mgs.experiments.reports import figures as draw
 from keras_mgs.experiments.reports import tables
@@ -13,10 +14,6 @@ from keras_mgs.experiments.training import fitting
 from keras_mgs.experiments.training.methods import METHODS
 
 TITLE = "two circles: test accuracy, % (maximum of the mean curve), and K, at the end"
-PRESETS = {
-    "quick": {"methods": tuple(METHODS), "runs": 1, "epochs": 300},  # minutes on two cores
-    "paper": {"methods": tuple(METHODS), "runs": 10, "epochs": 1000},
-}
 RADII = (0.5, 1.0)
 _TEST_SIZE = 2000
 _EXTENT = 2.0  # of the picture of a boundary, from the centre
@@ -26,48 +23,26 @@ _FINEST = 1000  # of a record of somebody else's
 _STRENGTHS = {"mgs_log_det": 3e-4}  # at 1e-3 the network learns nothing
 
 
-def plan(
-    *,
-    methods,
-    training_size=100,
-    noise=0.2,
-    runs,
-    epochs,
-    batch_size=32,
-    learning_rate=fitting.LEARNING_RATE,
-    points=fitting.POINTS,
-    seed=0,
-    strengths=None,
-):
-    """The settings of every run: arguments and errors as for `scenarios.plan`, but
-
-    Args:
-        training_size: samples, half of them from each circle.
-        noise: standard deviation of what is added to both coordinates of all samples; the radii of
-            the circles are 0.5 and 1.
-    """
-    checks.count("training_size", training_size, least=20)
-    checks.positive("noise", noise)
-    checks.count("seed", seed, least=0, most=2**32 - 1)
-    own = {name: strength for name, strength in _STRENGTHS.items() if name in methods}
-    ways = scenarios.check_methods(methods, own | (strengths or {}))
-    scenarios.check_training(runs, batch_size, learning_rate, points)
-    checks.count("epochs", epochs)
+def plan(**given):
+    """The settings of every run of `settings.TwoCircles(**given)`."""
+    chosen = TwoCircles(**given)
+    own = {name: strength for name, strength in _STRENGTHS.items() if name in chosen.methods}
+    strengths = scenarios.check_methods(chosen.methods, own | (chosen.strengths or {}))
     return [
         {
             "network": "fcn",
             "method": method,
             "strength": strength,
-            "training_size": training_size,
-            "noise": float(noise),
-            "epochs": epochs,
-            "batch_size": batch_size,
-            "learning_rate": float(learning_rate),
-            "points": points,
-            "seed": seed + run,
+            "training_size": chosen.training_size,
+            "noise": chosen.noise,
+            "epochs": chosen.epochs,
+            "batch_size": chosen.batch_size,
+            "learning_rate": chosen.learning_rate,
+            "points": chosen.points,
+            "seed": chosen.seed + run,
         }
-        for run in range(runs)
-        for method, strength in ways
+        for run in range(chosen.runs)
+        for method, strength in strengths
     ]
 
 

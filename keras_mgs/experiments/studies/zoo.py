@@ -1,6 +1,5 @@
 """Networks of every kind on data of every kind: does the default strength of MGS suit them all?"""
 
-import dataclasses
 import hashlib
 import math
 import warnings
@@ -10,6 +9,8 @@ import keras
 import pandas as pd
 
 from keras_mgs import checks
+from keras_mgs.experiments.catalogue.problems import PROBLEMS
+from keras_mgs.experiments.catalogue.settings import Zoo
 from keras_mgs.experiments.data import datasets, tabular
 from keras_mgs.experiments.reports import figures as draw
 from keras_mgs.experiments.reports import tables
@@ -21,109 +22,47 @@ TITLE = (
     "final test accuracy, % (of a regression the squared error), and the gain of MGS at its "
     "defaults over that of the best fixed alpha"
 )
-METHODS = (
-    "unregularised",
-    "mgs",
-    "fixed",  # MGS at each alpha of the problem's grid
-    "dropout",
-    "generalised_cross_entropy",
-    "early_stopping",
-)
-HALVES = ("development", "held-out")  # what rules are chosen on, and what they are judged on
 FILES = {"mnist": "motion_blur", "keypoints": None}  # data that must be given, and their corruption
-_GRID = 7  # alphas, half a decade apart
 _POINTS = 50  # measurements of a run
+HALVES = ("development", "held-out")  # what rules are chosen on, and what they are judged on
+_GRID = len(PROBLEMS["fcn"].alphas)
 _HELPS = {"classification": 1.0, "regression": 2.0}  # points; % of the error: what is no chance
 
 
-@dataclasses.dataclass(frozen=True)
-class Problem:
-    """A training that regularisation may help or harm.
+def plan(data=None, **given):
+    """The settings of every run of `settings.Zoo(data=data, **given)`, after a look at the data.
 
-    Attributes:
-        data: "digits", one of `tabular.TABLES` or of `FILES`.
-        network: a key of `NETWORKS`.
-        label_noise: as for `datasets.load`; 0: it is clean.
-        optimizer, learning_rate, batch_size, epochs: as for `fitting.fit`.
-        training_size: samples.
-        alpha: the middle of the grid of fixed ones: near the best of single trainings, whose alphas
-            were a decade or less apart.
-        half: one of `HALVES`.
-        preset: "quick" if two cores can do it in minutes, or "paper".
-    """
-
-    data: str
-    network: str
-    label_noise: float
-    optimizer: str
-    learning_rate: float
-    batch_size: int
-    training_size: int
-    epochs: int
-    alpha: float
-    half: str
-    preset: str
-
-    @property
-    def alphas(self):
-        """The grid of fixed ones, ascending."""
-        steps = range(-(_GRID // 2), _GRID // 2 + 1)
-        return tuple(float(f"{self.alpha * 10 ** (step / 2):.2g}") for step in steps)
-
-
-def _problems():
-    """Of the file beside this one, by their names."""
-    found = pd.read_csv(Path(__file__).with_suffix(".csv"), comment="#")
-    return {row.pop("name"): Problem(**row) for row in found.to_dict("records")}
-
-
-PROBLEMS = _problems()
-PRESETS = {
-    "quick": {  # minutes on two cores
-        "problems": tuple(name for name, p in PROBLEMS.items() if p.preset == "quick"),
-        "runs": 1,
-    },
-    "paper": {"problems": None, "runs": 2},  # the paper has no such thing: all there is
-}
-
-
-def plan(data=None, *, problems=None, methods=METHODS, runs, epochs=None, seed=0):
-    """The settings of every run, after a look at the data.
-
-    The methods meet the same samples, label noise and first weights, which `seed` alone decides.
+    The methods meet the same samples, label noise and first weights, which the seed alone decides.
 
     Args:
         data: a dict of the paths of files, as for `datasets.load`, by the names in `FILES`; None:
             there are none.
-        problems: names in `PROBLEMS`; None: all whose data are there, and warnings name the others.
-        methods: some of `METHODS`; those without classes leave out what needs them.
-        runs: of each problem and method; run r has seed + r.
-        epochs: of every run; None: the problem's own.
+        **given: settings; without `problems` all whose data are there, and warnings name the
+            others. Methods without classes leave out what needs them.
 
     Returns:
         A list of dicts; run by run, so that all problems have been trained once before any is
         again.
 
     Raises:
-        TypeError, ValueError: a bad argument.
+        TypeError, ValueError: a bad setting.
         FileNotFoundError: no such file.
         ImportError: a package that brings data along is missing.
     """
     data = data or {}
     for name in data:
         checks.choice("data", name, tuple(FILES))
-    for name in methods:
-        checks.choice("methods", name, METHODS)
-    checks.count("runs", runs)
-    if epochs is not None:
-        checks.count("epochs", epochs)
-    chosen = _chosen(problems, data)
-    known = {name: _task(problem, data.get(problem.data), seed) for name, problem in chosen.items()}
+    chosen = Zoo(data=data, **given)
+    problems = _chosen(chosen.problems, data)
+    tasks = {
+        name: _task(problem, data.get(problem.data), chosen.seed)
+        for name, problem in problems.items()
+    }
     return [
         {
             "problem": name,
             "half": problem.half,
-            "task": known[name],
+            "task": tasks[name],
             "data": problem.data,
             "file": _digest(data[problem.data]) if problem.data in FILES else None,
             "network": problem.network,
@@ -134,20 +73,18 @@ def plan(data=None, *, problems=None, methods=METHODS, runs, epochs=None, seed=0
             "optimizer": problem.optimizer,
             "learning_rate": problem.learning_rate,
             "batch_size": problem.batch_size,
-            "epochs": epochs or problem.epochs,
+            "epochs": chosen.epochs or problem.epochs,
             "points": _POINTS,
-            "seed": seed + run,
+            "seed": chosen.seed + run,
         }
-        for run in range(runs)
-        for name, problem in chosen.items()
-        for method, strength in _pairs(methods, problem, known[name])
+        for run in range(chosen.runs)
+        for name, problem in problems.items()
+        for method, strength in _pairs(chosen.methods, problem, tasks[name])
     ]
 
 
 def _chosen(names, data):
     """The problems of these names, whose data must be there; None: all those that can be."""
-    for name in names or ():
-        checks.choice("problems", name, tuple(PROBLEMS))
     wanted = {name: PROBLEMS[name] for name in PROBLEMS if names is None or name in names}
     files = {name: p.data for name, p in wanted.items() if p.data in FILES and p.data not in data}
     if files:

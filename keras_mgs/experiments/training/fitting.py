@@ -7,14 +7,13 @@ import numpy as np
 import pandas as pd
 
 import keras_mgs
+from keras_mgs.experiments.catalogue.names import LEARNING_RATE, POINTS
 from keras_mgs.experiments.training.methods import METHODS
 from keras_mgs.experiments.training.networks import NETWORKS
 
-LEARNING_RATE = 0.1
 PROBE = 32  # training samples that tr K and log det K are measured on
 _TEST_BATCH = 1000
 _KERNEL = ("mgs_trace", "mgs_log_det", "mgs_singular")
-POINTS = 100  # of a curve: a longer training is measured at evenly spaced epochs only
 
 
 def score_name(dataset):

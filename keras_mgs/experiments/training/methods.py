@@ -181,8 +181,6 @@ METHODS = {
         "generalised cross-entropy", 0.7, highest=1, loss=generalised_cross_entropy
     ),
 }
-# Of the paper's tables, and what `compare` trains by default.
-PAPER = ("unregularised", "weight_decay", "dropout", "loss_gradient", "mgs")
 
 
 def check_task(methods, task):

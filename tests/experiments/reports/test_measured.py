@@ -6,8 +6,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from keras_mgs.experiments.catalogue.presets import EXPERIMENTS
 from keras_mgs.experiments.reports import tables
-from keras_mgs.experiments.reproduce import EXPERIMENTS
 from keras_mgs.experiments.training.methods import METHODS
 
 README = (Path(__file__).parents[3] / "README.md").read_text().replace("**", "")
@@ -34,7 +34,7 @@ def rows(name):
     """What the README has of a table: a text per row, made as `report` does or as in the paper."""
     found = measured(name)
     if name not in BESIDE_THE_PAPER:
-        return [list(words.values()) for words in EXPERIMENTS[experiment(name)].words(found)]
+        return [list(words.values()) for words in EXPERIMENTS[experiment(name)].module.words(found)]
     return [
         [METHODS[method].label, *(_cell(row, found["runs"].max()) for row in some.itertuples())]
         for (_, method), some in found.sort_values("label_noise").groupby(["network", "method"])

@@ -2,9 +2,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from keras_mgs.experiments import reproduce
+from keras_mgs.experiments.catalogue.names import PAPER
 from keras_mgs.experiments.reports import figures
-from keras_mgs.experiments.studies.compare import compare, table
-from keras_mgs.experiments.training.methods import PAPER
+from keras_mgs.experiments.runs.store import Store
+from keras_mgs.experiments.studies import compare
 
 
 @pytest.fixture
@@ -18,39 +20,40 @@ def small_digits(tmp_path):
     return path
 
 
+def done(data, folder, jobs=1, **given):
+    """The table of a comparison."""
+    store = Store(folder, "compare")
+    runs = reproduce.plan("compare", "quick", data=data, **given)
+    reproduce.reproduce(store, runs, data=data, jobs=jobs)
+    return compare.table(store.records())
+
+
 def test_every_method_trains_and_the_folder_is_complete(small_digits, tmp_path):
-    lines = []
-    result = compare(
-        small_digits,
-        out=tmp_path / "results" / "out",
-        methods=PAPER,
-        runs=1,
-        epochs=2,
-        jobs=1,
-        report=lines.append,
-    )
-    assert result["method"].tolist() == list(PAPER)
-    assert len(lines) == len(PAPER)
     out = tmp_path / "results" / "out"
-    assert sorted(p.name for p in out.iterdir()) == ["compare.png", "curves.csv", "table.csv"]
-    assert [p.name for p in out.parent.iterdir()] == ["out"]  # no temporary folder is left
+    result = done(small_digits, out, runs=1, epochs=2)
+    assert result["method"].tolist() == list(PAPER)
+    _, lines, files = reproduce.report(out)
+    assert files == ["table.csv", "curves.csv", "compare.png"]
+    assert [line["method"] for line in lines][-1] == "MGS (tr K)"
+    assert not any("nan" in text for line in lines for text in line.values())
     curves = pd.read_csv(out / "curves.csv")
     assert len(curves) == len(PAPER) * 2
-    alpha = curves.pop("mgs_alpha")  # which only a penalty has
+    alpha = curves["mgs_alpha"]  # which only a penalty has
     assert set(curves["method"][alpha.notna()]) == {"loss_gradient", "mgs"}
-    assert np.isfinite(curves.drop(columns="method").to_numpy()).all()
-    pd.testing.assert_frame_equal(pd.read_csv(out / "table.csv"), result)
+    numbers = ["epoch", "loss", "train", "test", "mgs_trace", "mgs_log_det", "seconds"]
+    assert np.isfinite(curves[numbers].to_numpy()).all()
     assert (out / "compare.png").read_bytes().startswith(b"\x89PNG")
     relative = result.set_index("method")["relative_seconds"]
     assert relative["unregularised"] == 1
 
 
 def test_the_same_seed_gives_the_same_curves_whatever_the_jobs(small_digits, tmp_path):
+    curves = []
     for name, jobs in {"a": 1, "b": 2}.items():
-        methods = ("mgs", "dropout")
-        compare(small_digits, out=tmp_path / name, methods=methods, runs=1, epochs=2, jobs=jobs)
-    a, b = (pd.read_csv(tmp_path / n / "curves.csv").drop(columns="seconds") for n in "ab")
-    pd.testing.assert_frame_equal(a, b)
+        done(small_digits, tmp_path / name, jobs, methods=("mgs", "dropout"), runs=1, epochs=2)
+        curves.append([c.drop(columns="seconds") for _, c in Store(tmp_path / name).records()])
+    for a, b in zip(*curves, strict=True):
+        pd.testing.assert_frame_equal(a, b)
 
 
 def test_regression_is_scored_in_squared_pixels(tmp_path):
@@ -58,63 +61,49 @@ def test_regression_is_scored_in_squared_pixels(tmp_path):
     x = rng.integers(0, 256, (30, 16, 16), dtype=np.uint8)
     y = np.full((30, 2), 12.0, "float32")  # the network starts near the centre, 8
     np.savez(tmp_path / "points.npz", x=x, y=y, split=np.repeat([0, 1, 2], 10))
-    result = compare(
-        tmp_path / "points.npz",
-        out=tmp_path / "out",
-        network="fcn",
-        methods=("unregularised", "mgs"),
-        runs=1,
-        epochs=1,
-        label_noise=0.0,
-        jobs=1,
-    )
-    assert {"final_mse", "best_mse"} <= set(result.columns)
-    assert result["final_mse"].between(0.1, 64).all()
+    given = {"network": "fcn", "methods": ("unregularised", "mgs"), "runs": 1, "epochs": 1}
+    result = done(tmp_path / "points.npz", tmp_path / "out", label_noise=0.0, **given)
+    assert result["task"].tolist() == ["regression"] * 2
+    assert result["final"].between(0.1, 64).all()
 
 
 def test_a_method_for_classes_is_refused_where_there_are_none(tmp_path):
     x, y = np.zeros((4, 16, 16), np.uint8), np.full((4, 2), 8.0, "float32")
     np.savez(tmp_path / "points.npz", x=x, y=y)
     with pytest.raises(ValueError, match="no classes. Received: label_smoothing. Leave"):
-        compare(tmp_path / "points.npz", out=tmp_path / "out", methods=("mgs", "label_smoothing"))
-    assert not (tmp_path / "out").exists()
+        compare.plan(tmp_path / "points.npz", methods=("mgs", "label_smoothing"))
 
 
-def test_a_folder_with_something_in_it_is_left_alone(small_digits, tmp_path):
+def test_a_folder_with_something_in_it_is_left_alone(tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.txt").write_text("years of work")
     with pytest.raises(FileExistsError, match="new or empty.*Received"):
-        compare(small_digits, out=tmp_path / "out", methods=("mgs",))
+        reproduce.store(tmp_path / "out", "compare")
     assert (tmp_path / "out" / "thesis.txt").read_text() == "years of work"
 
 
-def test_nothing_half_written_is_left_by_an_interrupted_job(small_digits, tmp_path):
-    def interrupt(line):
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        compare(
-            small_digits,
-            out=tmp_path / "o" / "out",
-            methods=("mgs",),
-            epochs=1,
-            jobs=1,
-            report=interrupt,
-        )
-    assert not list((tmp_path / "o").iterdir())
+def record(method, seed, task="classification"):
+    settings = {"data": "digits", "corruption": None, "network": "fcn", "label_noise": 0.5}
+    settings |= {"training_size": 40, "epochs": 10, "batch_size": 32, "task": task}
+    settings |= {"method": method, "strength": None, "seed": seed}
+    epochs = np.arange(10.0)
+    curves = {"epoch": epochs, "test": 10.0 * seed + epochs, "seconds": 1 + epochs}
+    return settings, pd.DataFrame({**curves, "mgs_trace": 1.0, "mgs_log_det": 0.0})
 
 
 def test_the_table_is_the_mean_of_the_last_five_then_over_runs():
-    rows = [
-        {"method": "mgs", "run": run, "test": 10.0 * run + epoch, "seconds": 1.0 + epoch}
-        for run in (0, 1)
-        for epoch in range(10)
-    ]
-    row = table(pd.DataFrame(rows), "accuracy").iloc[0]
-    assert row["final_accuracy"] == 12 and row["best_accuracy"] == 14
+    records = [record("unregularised", seed) for seed in (0, 1)]
+    row = compare.table(records).iloc[0]
+    assert row["final"] == 12 and row["best"] == 14
     assert row["final_std"] == pytest.approx(np.std([7, 17], ddof=1))
-    assert row["seconds_per_epoch"] == 5.5
-    assert table(pd.DataFrame(rows), "mse").iloc[0]["best_mse"] == 5
+    assert row["seconds"] == 5.5 and row["relative_seconds"] == 1
+    records = [record("unregularised", seed, "regression") for seed in (0, 1)]
+    assert compare.table(records).iloc[0]["best"] == 5
+
+
+def test_one_run_has_no_spread_and_no_unregularised_run_no_ratio():
+    (line,) = compare.words(compare.table([record("dropout", 0)]))
+    assert line["final"] == "7.0" and line["time"] == ""
 
 
 def test_the_figure_has_a_line_for_each_method_and_one_legend_below():

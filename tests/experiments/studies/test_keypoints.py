@@ -2,6 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from keras_mgs.experiments.catalogue.presets import EXPERIMENTS
 from keras_mgs.experiments.reports import tables
 from keras_mgs.experiments.studies import keypoints
 
@@ -20,12 +21,12 @@ def data(tmp_path_factory):
 
 
 def test_the_presets_are_the_papers_tables_and_a_small_part_of_them(data):
-    runs = keypoints.plan(data, **keypoints.PRESETS["paper"])
+    runs = keypoints.plan(data, **EXPERIMENTS["keypoints"].presets["paper"])
     assert len(runs) == 2 * 4 * 5 * 10 and {run["batch_size"] for run in runs} == {128}
     assert {(run["network"], run["epochs"]) for run in runs} == {("lenet5", 50), ("fcn", 400)}
     assert {run["label_noise"] for run in runs} == {0, 10, 20, 30}
     assert {run["corruption"] for run in runs} == {"motion_blur"}
-    assert len(keypoints.plan(data, **keypoints.PRESETS["quick"])) == 2 * 5
+    assert len(keypoints.plan(data, **EXPERIMENTS["keypoints"].presets["quick"])) == 2 * 5
 
 
 def test_the_training_share_is_of_all_that_is_not_for_validation(data):

@@ -5,10 +5,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from keras_mgs.experiments.catalogue.presets import EXPERIMENTS
 from keras_mgs.experiments.runs.grid import grid
 from keras_mgs.experiments.runs.store import Store
-from keras_mgs.experiments.studies import mnist
-from keras_mgs.experiments.studies.compare import compare
+from keras_mgs.experiments.studies import compare, mnist
 from keras_mgs.experiments.training import fitting
 from keras_mgs.experiments.training.networks import fcn
 
@@ -27,12 +27,12 @@ def data(tmp_path_factory):
 
 
 def test_the_presets_are_the_papers_grid_and_a_small_part_of_it(data):
-    runs = mnist.plan(data, **mnist.PRESETS["paper"])
+    runs = mnist.plan(data, **EXPERIMENTS["mnist"].presets["paper"])
     assert len(runs) == 2 * 13 * 11 * 5 * 10
     assert len({str(run) for run in runs}) == len(runs)
     assert {run["training_size"] for run in runs} >= {250, 1500, 2000, 3000, 9000}
     assert {run["label_noise"] for run in runs} == {n / 10 for n in range(11)}
-    quick = mnist.plan(data, **mnist.PRESETS["quick"])
+    quick = mnist.plan(data, **EXPERIMENTS["mnist"].presets["quick"])
     assert {r["training_size"] for r in quick} == {3000} and len(quick) == 10
 
 
@@ -53,16 +53,15 @@ def test_data_are_told_apart_by_their_content(data, tmp_path):
     assert mnist.plan(tmp_path / "images.npz", **SMALL)[0]["data"] != same[0]["data"]
 
 
-def test_a_run_gives_the_numbers_of_compare(data, tmp_path, monkeypatch):
+def test_a_run_gives_the_numbers_of_compare(data, monkeypatch):
     monkeypatch.setitem(fitting.NETWORKS, "fcn", functools.partial(fcn, widths=(4,)))
     run = mnist.plan(data, seed=3, **SMALL)[0]
-    options = {"network": "fcn", "methods": ["mgs"], "runs": 1, "epochs": 2, "jobs": 1}
-    options |= {"batch_size": 10, "training_size": 20, "label_noise": 0.5, "seed": 3}
-    compare(data, out=tmp_path / "out", **options)
-    expected = pd.read_csv(tmp_path / "out" / "curves.csv").drop(columns=["run", "method"])
+    options = {"network": "fcn", "methods": ["mgs"], "runs": 1, "epochs": 2, "batch_size": 10}
+    (same,) = compare.plan(data, **options, training_size=20, label_noise=0.5, seed=3)
+    expected = compare.train(same, data)
     found = mnist.train(run, data)
     pd.testing.assert_frame_equal(
-        found.drop(columns="seconds"), expected.drop(columns="seconds"), rtol=1e-14
+        found.drop(columns="seconds"), expected.drop(columns="seconds"), check_exact=True
     )
 
 

@@ -1,6 +1,7 @@
 import pandas as pd
 import pytest
 
+from keras_mgs.experiments.catalogue.presets import EXPERIMENTS
 from keras_mgs.experiments.studies import robustness
 
 SMALL = {"data": "digits", "methods": ["mgs", "dropout"], "runs": 2, "epoch_counts": [1, 2, 4]}
@@ -23,9 +24,13 @@ def test_one_setting_is_varied_at_a_time_around_the_middle():
 
 
 def test_the_papers_start_is_that_of_its_tuning():
-    paper = {**robustness.PRESETS["paper"], "data": "digits", "training_sizes": [20, 40, 80]}
+    paper = {
+        **EXPERIMENTS["robustness"].presets["paper"],
+        "data": "digits",
+        "training_sizes": [20, 40, 80],
+    }
     start = robustness.plan(**paper)[0]
-    assert robustness.PRESETS["paper"]["training_sizes"][2] == 3000
+    assert EXPERIMENTS["robustness"].presets["paper"]["training_sizes"][2] == 3000
     assert (start["label_noise"], start["epochs"]) == (0.5, 100)
     assert (start["batch_size"], start["learning_rate"]) == (32, 0.1)
 

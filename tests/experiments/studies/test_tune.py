@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from keras_mgs.experiments.catalogue.presets import EXPERIMENTS
 from keras_mgs.experiments.runs import scenarios
-from keras_mgs.experiments.studies import tune
+from keras_mgs.experiments.studies import mnist, tune
 from keras_mgs.experiments.training import networks
 from keras_mgs.experiments.training.methods import METHODS
 
@@ -22,8 +23,8 @@ def record(method, strength, loss, seed=0, **changed):
 
 
 def test_the_papers_scenario_is_every_strength_five_times():
-    paper = {**tune.PRESETS["paper"], "data": "digits", "training_sizes": [50]}
-    assert tune.PRESETS["paper"]["training_sizes"] == (6000,)
+    paper = {**EXPERIMENTS["tune"].presets["paper"], "data": "digits", "training_sizes": [50]}
+    assert EXPERIMENTS["tune"].presets["paper"]["training_sizes"] == (6000,)
     runs = tune.plan(**paper)
     assert len(runs) == 2 * 5 * sum(map(len, tune.STRENGTHS.values()))
     assert {(run["label_noise"], run["epochs"], run["by"]) for run in runs} == {
@@ -49,7 +50,7 @@ def test_it_is_measured_on_what_the_strength_is_chosen_by(by, kept, tested, monk
         seen.append((samples, losses))
 
     settings = tune.plan(**SMALL, by=by)[0]
-    monkeypatch.setattr(tune.training, "train", train)
+    monkeypatch.setattr(tune.fitting, "train", train)
     tune.train(settings, "digits")
     ((samples, losses),) = seen
     assert losses and len(samples.x_train) == len(samples.y_train) == kept
@@ -69,7 +70,7 @@ def test_the_loss_is_the_cross_entropy_of_the_test_set(monkeypatch):
     settings = tune.plan(**{**SMALL, "methods": ["label_smoothing"]}, by="test")[0]
     samples = scenarios.load(settings, "digits")
     options = scenarios.options(settings)
-    model, curves = tune.training.fit(samples, "fcn", "label_smoothing", **options, losses=True)
+    model, curves = tune.fitting.fit(samples, "fcn", "label_smoothing", **options, losses=True)
     log_p = keras.ops.log_softmax(model.predict(samples.x_test, verbose=0))
     expected = -np.asarray(log_p)[np.arange(797), samples.y_test].mean()
     assert curves["test_loss"].iloc[-1] == pytest.approx(expected, rel=1e-5)
@@ -96,10 +97,10 @@ def test_the_lowest_loss_of_each_method_is_chosen_and_kept(tmp_path):
         json.dumps({"fcn": {"dropout": 0.3, "sam": 0.01}}).encode()
     )
     given = {**SMALL, "label_noises": [0.5], "tuned": tmp_path / "tuned.json"}
-    strengths = [run["strength"] for run in scenarios.plan("classification", **given)]
+    strengths = [run["strength"] for run in mnist.plan(**given)]
     assert strengths == ["auto", 0.3]
     given |= {"strengths": {"dropout": 0.7}}
-    assert scenarios.plan("classification", **given)[1]["strength"] == 0.7
+    assert mnist.plan(**given)[1]["strength"] == 0.7
 
 
 def test_every_scenario_has_a_file_of_its_own():
@@ -152,7 +153,7 @@ def test_a_file_that_tune_has_not_written_is_refused(content, tmp_path):
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(ValueError, match="that `tune` has written. Received: tuned=.*tuned.json"):
-        scenarios.plan("classification", **SMALL, label_noises=[0.5], tuned=path)
+        mnist.plan(**SMALL, label_noises=[0.5], tuned=path)
 
 
 @pytest.mark.parametrize(

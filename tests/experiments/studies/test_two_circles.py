@@ -3,6 +3,7 @@ import functools
 import numpy as np
 import pytest
 
+from keras_mgs.experiments.catalogue.presets import EXPERIMENTS
 from keras_mgs.experiments.studies import two_circles
 from keras_mgs.experiments.training import networks
 from keras_mgs.experiments.training.methods import METHODS
@@ -11,7 +12,7 @@ SMALL = {"methods": ["mgs", "mgs_log_det"], "runs": 2, "epochs": 1, "training_si
 
 
 def test_the_presets_have_all_methods():
-    for preset in two_circles.PRESETS.values():
+    for preset in EXPERIMENTS["two-circles"].presets.values():
         runs = two_circles.plan(**preset)
         assert {run["method"] for run in runs} == set(METHODS)
         assert len(runs) == len(METHODS) * preset["runs"]

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from keras_mgs.experiments.catalogue.presets import EXPERIMENTS
 from keras_mgs.experiments.data import datasets, tabular
 from keras_mgs.experiments.studies import zoo
 from keras_mgs.experiments.training.fitting import train
@@ -60,7 +61,7 @@ def test_there_are_problems_of_every_kind_on_both_sides():
         assert {p.batch_size for p in some} >= {16, 32, 128}
         assert any(p.label_noise == 0 for p in some) and any(p.label_noise > 0 for p in some)
         assert any("norm" in p.network for p in some) and any(p.network == "lenet5" for p in some)
-    quick = {zoo.PROBLEMS[name].half for name in zoo.PRESETS["quick"]["problems"]}
+    quick = {zoo.PROBLEMS[name].half for name in EXPERIMENTS["zoo"].presets["quick"]["problems"]}
     assert quick == set(zoo.HALVES)
     for name, problem in zoo.PROBLEMS.items():
         assert problem.network in NETWORKS and problem.half in zoo.HALVES, name
@@ -75,7 +76,7 @@ def test_seven_alphas_half_a_decade_apart_are_tried(name):
 
 
 def test_a_problem_is_trained_by_every_method_that_its_task_allows():
-    runs = zoo.plan(**zoo.PRESETS["quick"])
+    runs = zoo.plan(**EXPERIMENTS["zoo"].presets["quick"])
     assert len({str(run) for run in runs}) == len(runs)
     for name, problem in zoo.PROBLEMS.items():
         own = [run for run in runs if run["problem"] == name]

@@ -1,0 +1,1 @@
+"""Every experiment: its settings, each declared once, and its presets, without TensorFlow."""

@@ -1,0 +1,15 @@
+"""Names and numbers of trainings, which are known without TensorFlow."""
+
+NETWORKS = (
+    *("lenet5", "fcn", "alexnet", "deep_fcn", "lenet5_batch_norm", "resnet", "mlp_layer_norm"),
+    *("mlp_batch_norm", "mlp_group_norm", "transformer", "gru", "separable"),
+)
+METHODS = (
+    *("unregularised", "weight_decay", "dropout", "loss_gradient", "loss_gradient_inputs", "mgs"),
+    *("mgs_log_det", "adam", "cyclical", "early_stopping", "label_smoothing", "mixup", "sam"),
+    "generalised_cross_entropy",
+)
+# Of the paper's tables, and what `compare` trains by default.
+PAPER = ("unregularised", "weight_decay", "dropout", "loss_gradient", "mgs")
+LEARNING_RATE = 0.1
+POINTS = 100  # of a curve: a longer training is measured at evenly spaced epochs only
