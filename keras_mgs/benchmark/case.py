@@ -18,7 +18,8 @@ import numpy as np
 import tensorflow as tf
 
 import keras_mgs
-from keras_mgs import autodiff, parts
+from keras_mgs.benchmark import agreement, memory
+from keras_mgs.benchmark.agreement import LOSS
 from keras_mgs.callbacks import METRICS
 from keras_mgs.experiments.training import networks
 from keras_mgs.experiments.training.fitting import Clock
@@ -49,7 +50,6 @@ STEPS = 94  # of the epoch: 3000 samples in batches of 32
 TOLERANCE = 1e-4
 _BLOCK = 0.05  # seconds that what is timed at a time lasts at least
 _ALPHA = 1e-3  # loss and penalty weigh about the same
-_LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,12 +107,12 @@ def measure(case):
     y = tf.constant(rng.integers(case.outputs, size=size))
     keras.utils.set_random_seed(0)
     model = build(shape, case.outputs)
-    before = _memory_now()
+    before = memory.now()
     ours = _ours(case, model, x, y)
     first = ours.first()
     found = ours.found
     ours.prepare()
-    memory = np.maximum(_memory_peak() - before, 0.0)  # Linux counts in steps
+    used = np.maximum(memory.peak() - before, 0.0)  # Linux counts in steps
     batch = x[: case.batch_size], y[: case.batch_size]
     with contextlib.ExitStack() as stack:
         if case.peer:
@@ -123,8 +123,8 @@ def measure(case):
             network.set_weights(model.get_weights())
             other = _trained(network, x, y, case)
             other.first()
-            pairs = _pairs(case.what, found, model, *batch)
-        difference = _difference(pairs)
+            pairs = agreement.pairs(case.what, found, model, *batch)
+        difference = agreement.difference(pairs)
         other.prepare()
         seconds = _in_turn((ours, other), case.rounds, until)
     return {
@@ -134,7 +134,7 @@ def measure(case):
         **_median("ratio", seconds[:, 0] / seconds[:, 1]),
         "rounds": len(seconds),
         "first_s": first,
-        "memory_mb": memory,
+        "memory_mb": used,
         "difference": difference,
     }
 
@@ -236,7 +236,7 @@ def _gradient(case, model, x, y):
     def run():
         with tf.GradientTape() as tape:
             outputs, extra = penalty(model, x, 0)
-            loss = _LOSS(y, outputs) + extra
+            loss = LOSS(y, outputs) + extra
         return [extra / _ALPHA, *tape.gradient(loss, [w.value for w in model.trainable_weights])]
 
     return _Timed(run)
@@ -266,82 +266,11 @@ def _ours(case, model, x, y):
 
 def _trained(model, x, y, case, cycle=1):
     """Training steps, or epochs."""
-    model.compile(keras.optimizers.SGD(0.0), _LOSS, jit_compile=case.xla)
+    model.compile(keras.optimizers.SGD(0.0), LOSS, jit_compile=case.xla)
     if case.what == "epoch":
         return _Epochs(model, x, y, case.batch_size)
     model.make_train_function()
     return _Timed(lambda: model.train_function([(x, y)]), cycle)
-
-
-def _pairs(what, found, model, x, y):
-    """Numbers that were found, each beside what it is by other means, eagerly, without XLA."""
-    if what in ("kernel", "metrics"):
-        k = (found if what == "kernel" else keras_mgs.kernel(model, x)).numpy().astype("float64")
-        yield from _of_kernel(k, model, x, training=False)
-        if what == "metrics":
-            yield found["trace"], np.trace(k)
-            yield _mean_eigenvalue(found["log_det"], k), _mean_eigenvalue(_log_det(k), k)
-        return
-    with tf.GradientTape() as tape:
-        loss = _LOSS(y, model(x, training=True))
-    yield np.ravel(found["loss"])[-1], loss
-    if what in ("plain", "epoch"):
-        return
-    value = float(found["mgs_penalty"]) / float(found["mgs_alpha"])
-    if what == "loss_gradient":
-        yield value, _squared(tape.gradient(loss, model.trainable_weights))
-    elif what.startswith("hutchinson"):
-        samples = keras_mgs.TracePenalty().samples
-        some = x[:samples] if parts.separable(model, x, samples, training=True) else x
-        signs = autodiff.random_signs((len(some), model.output_shape[1]), "float32", [0, 0])
-        yield value, len(x) / len(some) * _projected(model, some, signs, training=True)
-    else:
-        k = keras_mgs.kernel(model, x, training=True).numpy().astype("float64")
-        yield from _of_kernel(k, model, x, training=True)
-        if what == "exact_trace":
-            yield value, np.trace(k)
-            yield value, np.sum(keras_mgs.sample_traces(model, x, training=True))
-        else:
-            yield _mean_eigenvalue(value, k), _mean_eigenvalue(_log_det(k), k)
-
-
-def _of_kernel(k, model, x, training):
-    """vᵀ K v = ‖Jᵀ v‖², for some v."""
-    yield k, k.T
-    rng = np.random.default_rng(1)
-    for v in rng.choice([-1.0, 1.0], (3, len(k))):
-        signs = tf.constant(v.reshape(len(x), -1), "float32")
-        yield v @ k @ v, _projected(model, x, signs, training)
-
-
-def _projected(model, x, v, training):
-    """‖Jᵀ v‖², by the gradient of v · f."""
-    with tf.GradientTape() as tape:
-        projection = tf.reduce_sum(v * model(x, training=training))
-    return _squared(tape.gradient(projection, model.trainable_weights))
-
-
-def _squared(gradients):
-    return sum(np.sum(np.square(g.numpy().astype("float64"))) for g in gradients)
-
-
-def _log_det(k):
-    shift = EPSILON * np.trace(k) / len(k)
-    return np.linalg.slogdet(k + shift * np.eye(len(k)))[1]
-
-
-def _mean_eigenvalue(log_det, k):
-    """The geometric mean, of which a relative difference can be told, as of a trace."""
-    return math.exp(float(log_det) / len(k))
-
-
-def _difference(pairs):
-    """The largest relative difference of pairs; NaN of what is not finite."""
-    norms = [
-        np.linalg.norm(np.asarray(a, "float64") - b) / np.linalg.norm(np.asarray(b, "float64"))
-        for a, b in pairs
-    ]
-    return float(np.max(norms))
 
 
 def _in_turn(sides, rounds, until):
@@ -362,41 +291,10 @@ def _median(name, values):
     return {name: middle, f"{name}_spread": high - low}
 
 
-def _memory_now():
-    """Megabytes that the process holds, from which on its peak is counted; NaN but on Linux."""
-    with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")  # forget the peak: importing has its own
-    return _megabytes("/proc/self/status", "VmRSS")
-
-
-def _memory_peak():
-    return _megabytes("/proc/self/status", "VmHWM")  # of `getrusage` the parent's size is part
-
-
-def _megabytes(path, name):
-    try:
-        lines = dict(line.split(":", 1) for line in Path(path).read_text().splitlines())
-        return int(lines[name].split()[0]) / 1024
-    except OSError:
-        return math.nan
-
-
-def _keep_to_memory(gigabytes):
-    """A case that is too large shall fail by itself, not end what else runs on the machine."""
-    with contextlib.suppress(ImportError, OSError):
-        import resource
-
-        Path("/proc/self/oom_score_adj").write_text("1000")
-        megabytes = (
-            1024 * gigabytes if gigabytes else 0.75 * _megabytes("/proc/meminfo", "MemAvailable")
-        )
-        resource.setrlimit(resource.RLIMIT_DATA, (int(2**20 * megabytes),) * 2)
-
-
 def main(argument):
     """Measure the case that the argument describes; print its numbers, or why there are none."""
     case = Case(**json.loads(argument))
-    _keep_to_memory(case.memory)
+    memory.keep_to(case.memory)
     try:
         row = measure(case)
     except Exception as error:  # whatever TensorFlow raises, and it has much to say

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 import keras_mgs
-from keras_mgs.cli import benchmark, compare, report, reproduce, score
+from keras_mgs.cli import benchmark, compare, report, reproduce, score, stderr
 from keras_mgs.cli.console import printable
 
 _COMMANDS = (compare, score, benchmark, reproduce, report)
@@ -17,8 +17,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; the exit status is 0, 2 for a wrong argument or bad data, 130 for Ctrl-C."""
     options = _parser().parse_args(arguments)
     try:
-        _import_all()
-        options.command(options)
+        with stderr.without_logs():
+            _import_all()
+            options.command(options)
     except (ValueError, TypeError, OSError, ImportError, MemoryError) as error:
         print(f"keras-mgs: error: {printable(str(error)) or 'out of memory'}", file=sys.stderr)
         return 2
@@ -42,6 +43,6 @@ def _parser():
 def _import_all():
     """What `keras_mgs` leaves out where it is imported for its command line."""
     if not hasattr(keras_mgs, "MGSModel"):
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's own lines of log
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # no errors of a GPU that is not there
         sys.argv[0] = "keras_mgs"  # so that this import, and those of workers, are whole
         importlib.reload(keras_mgs)

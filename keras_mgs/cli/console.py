@@ -68,8 +68,8 @@ def table(console, title, lines, unbroken=()):
     from rich.table import Table
 
     made = Table(title=title)
-    headings = [heading for heading in lines[0] if any(line[heading] for line in lines)]
-    for heading in headings if lines else ():
+    headings = [h for h in (lines[0] if lines else ()) if any(line[h] for line in lines)]
+    for heading in headings:
         made.add_column(heading, no_wrap=heading in unbroken)
     for line in lines:
         made.add_row(*(printable(line[heading]) for heading in headings))

@@ -2,7 +2,6 @@
 
 import argparse
 import functools
-import warnings
 
 from keras_mgs.cli import options as settings
 from keras_mgs.cli.console import console, experiments, new_folder, progress, say, table
@@ -102,6 +101,5 @@ def print_report(folder, screen):
         from keras_mgs.experiments import reproduce as job
 
     title, lines, files = job.report(folder, functools.partial(say, screen))
-    with warnings.catch_warnings():
-        table(screen, title, lines)
+    table(screen, title, lines)
     say(screen, f"Written to {folder}: {', '.join(files)}")

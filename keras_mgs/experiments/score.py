@@ -10,7 +10,7 @@ import pandas as pd
 
 import keras_mgs
 from keras_mgs import checks, outputs, storage
-from keras_mgs.experiments.data import datasets
+from keras_mgs.experiments.data import files, images
 from keras_mgs.experiments.reports import figures
 
 _MOST = 1000  # samples that a picture has room for
@@ -50,13 +50,13 @@ def score(model, data, *, out, top=16, batch_size=32, scaling=True):
     network = _load(model)
     arrays = _read(data)
     (key, shown), *rest = arrays.items()
-    x = _fitting(network, datasets.scale(shown) if scaling and shown.ndim > 2 else shown)
+    x = _fitting(network, images.scale(shown) if scaling and shown.ndim > 2 else shown)
     checks.inputs(key, network, x)
     q = _outputs(network, x)
     labels = None
     classes = True
     for name, y in rest:
-        datasets.check_lengths(key, x, name, y)
+        images.check_lengths(key, x, name, y)
         labels = _labels(name, y, q)
         classes = labels is not None
 
@@ -90,12 +90,12 @@ def _load(path):
         if path.suffix != ".keras" or not zipfile.is_zipfile(path):
             raise ValueError("not a .keras archive, or a truncated one")
         with zipfile.ZipFile(path) as archive:
-            datasets.check_size(archive)
+            files.check_size(archive)
         model = keras.models.load_model(path, compile=False)
     except Exception as error:  # Keras raises whatever its layers do
         raise ValueError(
             "Expected `model` to be a whole .keras file of layers that Keras or keras_mgs knows. "
-            f"Received: model={str(path)!r} ({datasets.one_line(error)}). "
+            f"Received: model={str(path)!r} ({files.one_line(error)}). "
             "Write it with `model.save('NAME.keras')`."
         ) from error
     network = model.model if isinstance(model, keras_mgs.MGSModel) else model
@@ -110,7 +110,7 @@ def _read(path):
             "Expected `data` to be the path of an existing .npz file. "
             f"Received: data={os.fspath(path)!r}. Check the spelling."
         )
-    return datasets.read_npz(path, _LAYOUTS)
+    return files.read_npz(path, _LAYOUTS)
 
 
 def _fitting(model, x):
@@ -127,7 +127,7 @@ def _outputs(model, x):
     except Exception as error:  # whatever the model's layers raise
         raise ValueError(
             f"Expected x to fit '{model.name}'. Received: an array of shape {x.shape} and dtype "
-            f"{x.dtype} ({datasets.one_line(error)})."
+            f"{x.dtype} ({files.one_line(error)})."
         ) from error
 
 
@@ -140,4 +140,4 @@ def _labels(name, y, q):
         y = y.astype("int64")
     if y.ndim == 2 and y.shape[1] == q > 1 and np.isin(y, (0, 1)).all() and (y.sum(1) == 1).all():
         return y.argmax(axis=1)  # one-hot
-    return datasets.labels(name, {name: y}).astype("int64")
+    return images.labels(name, {name: y}).astype("int64")

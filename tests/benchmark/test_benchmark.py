@@ -41,7 +41,7 @@ def test_xla_is_held_against_the_same_gradients(what):
 @pytest.mark.parametrize(
     "what, place, name",
     [
-        ("plain", case, "_LOSS"),
+        ("plain", case, "LOSS"),
         ("loss_gradient", norms, "of_products"),
         ("hutchinson", penalties, "_projection"),
         ("exact_trace", penalties.TracePenalty, "value"),

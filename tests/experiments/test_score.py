@@ -222,7 +222,7 @@ def test_nothing_half_written_is_left_by_an_interrupted_job(network, monkeypatch
 def test_the_command_prints_the_highest_and_writes_a_folder_of_its_own(network, here):
     np.savez("data.npz", x=IMAGES, y=LABELS)
     command = [sys.executable, "-m", "keras_mgs", "score", "model.keras", "data.npz", "--top", "2"]
-    done = subprocess.run(command, capture_out=True, text=True, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     (folder,) = Path("results").iterdir()
     scores = pd.read_csv(folder / "scores.csv")
     assert len(scores) == 20

@@ -12,6 +12,7 @@ from sklearn.model_selection import train_test_split
 
 from keras_mgs import checks
 from keras_mgs.experiments.data import datasets
+from keras_mgs.experiments.data.dataset import Dataset
 
 _TEST = 0.3  # of the samples of a table
 
@@ -78,7 +79,7 @@ def _split(name, task, x, y, rng):
         x, y, test_size=_TEST, stratify=stratify, random_state=int(rng.integers(2**32))
     )
     x_train, x_test, y_train, y_test = parts
-    return datasets.Dataset(name, task, x_train, y_train, x_test, y_test)
+    return Dataset(name, task, x_train, y_train, x_test, y_test)
 
 
 def _bundled_classes(name, rng):
@@ -108,7 +109,7 @@ def _japanese_vowels(name, rng):
     parts = [load_japanese_vowels(split, return_X_y=True) for split in ("TRAIN", "TEST")]
     steps = max(len(series) for x, _ in parts for series in x.iloc[:, 0])
     (x_train, y_train), (x_test, y_test) = ((_held(x, steps), _numbered(y)) for x, y in parts)
-    return datasets.Dataset(name, "classification", x_train, y_train, x_test, y_test)
+    return Dataset(name, "classification", x_train, y_train, x_test, y_test)
 
 
 def _held(nested, steps):

@@ -8,7 +8,7 @@ import keras
 
 from keras_mgs import checks, storage
 from keras_mgs.experiments.catalogue.names import POINTS
-from keras_mgs.experiments.data import datasets
+from keras_mgs.experiments.data import datasets, files
 from keras_mgs.experiments.training import fitting
 from keras_mgs.experiments.training.methods import METHODS, check_task
 
@@ -125,7 +125,7 @@ def _tuned(path):
     except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
         raise ValueError(
             "Expected `tuned` to be a file that `tune` has written. "
-            f"Received: tuned={str(path)!r} ({datasets.one_line(error)}). Give its tuned.json."
+            f"Received: tuned={str(path)!r} ({files.one_line(error)}). Give its tuned.json."
         ) from error
     return found
 

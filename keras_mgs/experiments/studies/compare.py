@@ -1,9 +1,8 @@
 """The main job: one network trained by several methods, side by side."""
 
-import functools
-
 import pandas as pd
 
+from keras_mgs import checks
 from keras_mgs.experiments.catalogue.names import LEARNING_RATE, POINTS
 from keras_mgs.experiments.catalogue.settings import Compare
 from keras_mgs.experiments.data import datasets
@@ -13,6 +12,7 @@ from keras_mgs.experiments.runs import scenarios
 from keras_mgs.experiments.training.methods import METHODS, check_task
 
 TITLE = "test accuracy, % (of keypoints the error, pixels²): mean ± standard deviation"
+_SCORES = {"classification": "accuracy", "regression": "mse"}
 _SCENARIO = (
     "data",
     "corruption",
@@ -64,9 +64,13 @@ def plan(data="digits", **given):
 
 
 train = scenarios.train
-check = functools.partial(
-    tables.check, needs=("task", *_SCENARIO), numbers=(*tables.COLUMNS, "seconds")
-)
+
+
+def check(settings, curves):
+    """As `tables.check`; and that it is of a task."""
+    needs, numbers = ("task", *_SCENARIO), (*tables.COLUMNS, "seconds")
+    tables.check(settings, curves, needs=needs, numbers=numbers)
+    checks.choice("task", settings["task"], tuple(_SCORES))
 
 
 def table(records):
@@ -138,5 +142,5 @@ def files(records):
     pictures = {}
     for task, some in curves.groupby("task"):
         name = "compare.png" if curves["task"].nunique() == 1 else f"compare-{task}.png"
-        pictures[name] = draw.curves(some, "mse" if task == "regression" else "accuracy")
+        pictures[name] = draw.curves(some, _SCORES[task])
     return {"curves.csv": curves.to_csv(index=False).encode(errors="backslashreplace"), **pictures}

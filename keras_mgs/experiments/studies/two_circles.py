@@ -6,7 +6,7 @@ from sklearn.datasets import make_circles
 
 from keras_mgs import checks, outputs
 from keras_mgs.experiments.catalogue.settings import TwoCircles
-from keras_mgs.experiments.data.datasets import Dataset
+from keras_mgs.experiments.data.dataset import Dataset
 from keras_mgs.experiments.reports import figures as draw
 from keras_mgs.experiments.reports import tables
 from keras_mgs.experiments.runs import scenarios

@@ -17,15 +17,11 @@ from sklearn.datasets import load_digits
 
 from keras_mgs import storage
 from keras_mgs.experiments.data import datasets
-from keras_mgs.experiments.data.datasets import (
-    SEVERITIES,
-    Dataset,
-    add_target_noise,
-    load,
-    motion_blur,
-    read_npz,
-    resample_labels,
-)
+from keras_mgs.experiments.data.dataset import Dataset
+from keras_mgs.experiments.data.datasets import load
+from keras_mgs.experiments.data.files import read_npz
+from keras_mgs.experiments.data.motion_blur import SEVERITIES, motion_blur
+from keras_mgs.experiments.data.noise import add_target_noise, resample_labels
 
 seeds = st.integers(0, 2**32 - 1)
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
@@ -337,7 +333,7 @@ def test_corruption_draws_an_angle_per_image(tmp_path, monkeypatch):
         calls.append((angles, severity))
         return motion_blur(images, angles, *severity)
 
-    monkeypatch.setattr(datasets, "motion_blur", record)
+    monkeypatch.setattr("keras_mgs.experiments.data.motion_blur.motion_blur", record)
     file = save(tmp_path / "small.npz", image_arrays(n=800))
     data, clean = load(file, corruption="motion_blur"), load(file)
     (train, severity), (test, _) = calls

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 
-from keras_mgs.experiments.data.datasets import Dataset
+from keras_mgs.experiments.data.dataset import Dataset
 from keras_mgs.experiments.training import fitting
 from keras_mgs.experiments.training.fitting import train
 from keras_mgs.experiments.training.methods import (
