@@ -133,16 +133,16 @@ def _without_derivative(error, target):
 
 
 def cotangents(tape, f, tensors, rows):
-    """`δ[r] = ∂(rows[r] · f) / ∂tensor` for each tensor, (r, n, …), in one vectorised pass.
+    """δ of each tensor, `δ[r] = vᵀ ∂f/∂tensor` for the r-th vector v of `rows`: (r, n, …).
 
-    Rows (r, q) are applied to every sample at once, rows (r, n, q) to the batch.
+    One vectorised pass, also where samples are independent: each then has its own vᵀ ∂f.
     """
     f = tf.convert_to_tensor(f)
 
-    def one_row(row):
-        return gradient(tape, f, tensors, tf.broadcast_to(row, tf.shape(f)))
+    def one_row(v):
+        return gradient(tape, f, tensors, tf.broadcast_to(v, tf.shape(f)))
 
-    found = _map_rows(one_row, rows)
+    found = _map_rows(one_row, rows.vectors)
     for delta, tensor in zip(found, tensors, strict=True):
         if tf.is_symbolic_tensor(delta) and tensor.shape.rank is not None:
             delta.set_shape((None, *tensor.shape))  # which a tf.py_function does not know
@@ -150,30 +150,30 @@ def cotangents(tape, f, tensors, rows):
 
 
 def row_jacobian(tape, f, sources, rows):
-    """`∂(rows[r] · f) / ∂source`, (n, r, *source.shape) each, by a reverse pass per row.
+    """`vᵀ ∂f/∂source` for each vector v of `rows`, by a reverse pass per row.
 
-    Rows (r, q) are applied to one sample after the other, rows (r, n, q) to the batch.
+    A tensor (n, r, *source.shape) per source; (1, r, *source.shape) where samples are coupled.
     """
-    f = tf.convert_to_tensor(f)
-    shape = [1, tf.shape(rows)[0]]
-    if len(rows.shape) == 2:
-        n, shape = tf.shape(f)[0], [tf.shape(f)[0], tf.shape(rows)[0]]
-        one_sample = tf.eye(n, dtype=f.dtype)[:, None, :, None] * rows[None, :, None, :]
-        rows = tf.reshape(one_sample, (shape[0] * shape[1], *tf.unstack(tf.shape(f))))
-    found = _map_rows(lambda row: gradient(tape, f, sources, row), rows)
+    f, vectors = tf.convert_to_tensor(f), rows.vectors
+    shape = [1, tf.shape(vectors)[0]]
+    if not rows.coupled:
+        n, shape = tf.shape(f)[0], [tf.shape(f)[0], tf.shape(vectors)[0]]
+        one_sample = tf.eye(n, dtype=f.dtype)[:, None, :, None] * vectors[None, :, None, :]
+        vectors = tf.reshape(one_sample, (shape[0] * shape[1], *tf.unstack(tf.shape(f))))
+    found = _map_rows(lambda v: gradient(tape, f, sources, v), vectors)
     return [tf.reshape(j, [*shape, *tf.unstack(tf.shape(j))[1:]]) for j in found]
 
 
-def _map_rows(function, rows):
+def _map_rows(function, vectors):
     """`function` over the first axis: vectorised, or in a loop where TensorFlow cannot."""
     try:
         with _unlogged():
-            return tf.vectorized_map(function, rows)
+            return tf.vectorized_map(function, vectors)
     except (ValueError, NotImplementedError, tf.errors.OpError):  # e.g. through LSTM and GRU
         signature = tf.nest.map_structure(
-            lambda t: tf.TensorSpec(t.shape, t.dtype), function(rows[0])
+            lambda t: tf.TensorSpec(t.shape, t.dtype), function(vectors[0])
         )
-        return tf.map_fn(function, rows, fn_output_signature=signature)
+        return tf.map_fn(function, vectors, fn_output_signature=signature)
 
 
 @contextlib.contextmanager

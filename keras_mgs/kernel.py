@@ -1,25 +1,19 @@
 """The exact functions: J, K = J Jᵀ, its trace, log determinant and eigenvalues."""
 
-import contextlib
-import itertools
 import math
 import warnings
-import weakref
 
 import keras
 import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from keras_mgs import autodiff, checks
+from keras_mgs import autodiff, checks, pieces
+from keras_mgs.gram import EPSILON, regularised_log_det
 from keras_mgs.outputs import raw_outputs
-from keras_mgs.sites import jacobian_blocks, record, signature, survey
+from keras_mgs.sites import survey
 
-EPSILON = 1e-6
-CHUNK = 32
 _LARGEST = 2**14  # rows of K; their eigenvalues take minutes at every measurement
-_NUMBERS = 2**26  # that the cotangents of one piece may be
-_COMPILED: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 
 @autodiff.as_written
@@ -57,10 +51,7 @@ def jacobian(model, x, *, training=False, batch_size=None):
 
     Reference: Szolnoky et al., NeurIPS 2022, section 3.1.
     """
-    pieces, n, q = _pieces(model, x, training, batch_size)
-    run = _compiled(model, _jacobian, training)
-    parts = [ops.concatenate([run(*p) for p in group], axis=1)[:, :q] for group in pieces]
-    return _finite(ops.concatenate(parts)[:n], model, x, training)
+    return _finite(pieces.jacobian(model, x, training, batch_size), model, x, training)
 
 
 @autodiff.as_written
@@ -89,7 +80,7 @@ def kernel(model, x, x2=None, *, training=False, batch_size=None):
 
     Reference: Szolnoky et al., NeurIPS 2022, section 3.2, equation 3.
     """
-    k = _kernel(model, x, x2, training, batch_size, None)
+    k = pieces.kernel(model, x, x2, training, batch_size, None)
     return _finite(_finite(k, model, x, training), model, x if x2 is None else x2, training)
 
 
@@ -140,7 +131,7 @@ def sample_traces(model, x, *, training=False, batch_size=None):
 
     Reference: Szolnoky et al., NeurIPS 2022, section 3.3 and supplement C.
     """
-    return _finite(_traces(model, x, training, batch_size), model, x, training)
+    return _finite(pieces.sample_traces(model, x, training, batch_size), model, x, training)
 
 
 @autodiff.as_written
@@ -170,7 +161,7 @@ def log_det(model, x, *, epsilon=EPSILON, training=False, batch_size=None):
     Reference: Szolnoky et al., NeurIPS 2022, section 3.3.
     """
     checks.positive("epsilon", epsilon)
-    k = _finite(_kernel(model, x, None, training, batch_size, "float64"), model, x, training)
+    k = _finite(pieces.kernel(model, x, None, training, batch_size, "float64"), model, x, training)
     _warn_of_singular(k, epsilon)
     return regularised_log_det(k, epsilon)
 
@@ -198,17 +189,8 @@ def eigenvalues(model, x, *, training=False, batch_size=None):
 
     Reference: Szolnoky et al., NeurIPS 2022, section 3.3.
     """
-    k = _kernel(model, x, None, training, batch_size, "float64")
+    k = pieces.kernel(model, x, None, training, batch_size, "float64")
     return ops.convert_to_tensor(_eigenvalues(_finite(k, model, x, training)))
-
-
-def regularised_log_det(k, epsilon):
-    """`log det(K + epsilon · tr K / size · I)`; differentiable in K."""
-    size = ops.cast(ops.shape(k)[0], k.dtype)
-    mean = tf.linalg.trace(k) / size
-    k = ops.divide_no_nan(k, mean) + epsilon * tf.eye(ops.shape(k)[0], dtype=k.dtype)
-    factor = tf.linalg.cholesky(k)
-    return 2 * ops.sum(ops.log(tf.linalg.diag_part(factor))) + size * ops.log(mean)
 
 
 def measure(model, x, metrics, training, batch_size):
@@ -216,12 +198,12 @@ def measure(model, x, metrics, training, batch_size):
 
     Of a model that has diverged they are NaN.
     """
-    x = _samples(model, x, training, batch_size)
+    x = pieces.samples(model, x, training, batch_size)
     if survey(model, x, training).coupled:
         batch_size = None
     if "log_det" not in metrics:
-        return {"trace": ops.sum(_traces(model, x, training, batch_size))}
-    k = _kernel(model, x, None, training, batch_size, "float64").numpy()
+        return {"trace": ops.sum(pieces.sample_traces(model, x, training, batch_size))}
+    k = pieces.kernel(model, x, None, training, batch_size, "float64").numpy()
     if not np.isfinite(k).all():
         return dict.fromkeys((*metrics, "singular"), math.nan)
     values = _eigenvalues(k)
@@ -257,152 +239,6 @@ def _eigenvalues(k):
     return tf.linalg.eigvalsh(k) if tf.is_symbolic_tensor(k) else np.linalg.eigvalsh(k)
 
 
-def gram(blocks, others, dtype):
-    """`K = Σ_weights J J'ᵀ`, (n, r, m, r'), from blocks of J and of J', in `dtype`."""
-    return sum(b.gram(o, dtype) for b, o in zip(blocks, others, strict=True))
-
-
-def as_matrix(k):
-    """K, (n, r, m, r'), as (n*r, m*r')."""
-    n, r, m, r2 = ops.shape(k)
-    return ops.reshape(k, (n * r, m * r2))
-
-
-def every_row(f, coupled):
-    """The rows of J that `jacobian_blocks` is to compute: all of them."""
-    if not coupled:
-        return tf.eye(ops.shape(f)[1], dtype=f.dtype)
-    return tf.reshape(tf.eye(tf.size(f), dtype=f.dtype), (-1, *tf.unstack(tf.shape(f))))
-
-
-def _traces(model, x, training, batch_size):
-    pieces, n, _ = _pieces(model, x, training, batch_size, one_sample=True)
-    run = _compiled(model, _sample_traces, training)
-    return ops.concatenate([sum(run(*p) for p in group) for group in pieces])[:n]
-
-
-def _kernel(model, x, x2, training, batch_size, dtype):
-    rows, n, q = _pieces(model, x, training, batch_size)
-    columns, m, _ = (rows, n, q) if x2 is None else _pieces(model, x2, training, batch_size, "x2")
-    dtype = dtype or survey(model, rows[0][0][0], training).dtype
-    run = _compiled(model, _tile, training, dtype)
-    tiles: dict = {}
-    for row, column in itertools.product(_indices(rows), _indices(columns)):
-        if x2 is None and (column, row) in tiles:
-            tiles[row, column] = ops.transpose(tiles[column, row], (2, 3, 0, 1))
-        else:
-            (i, a), (j, b) = row, column
-            other = () if x2 is None and row == column else columns[j][b]
-            tiles[row, column] = run(*rows[i][a], *other)
-
-    def joined(i, j):
-        """The part of K that belongs to two groups of samples."""
-        lines = [
-            _join([tiles[(i, a), (j, b)] for b in range(len(columns[j]))], 3)
-            for a in range(len(rows[i]))
-        ]
-        return _join(lines, 1)[:, :q, :, :q]
-
-    if len(tiles) == 1:  # as for any small batch: nothing was padded
-        return as_matrix(next(iter(tiles.values())))
-    lines = [
-        _join([joined(i, j) for j in range(len(columns))], 2)[:, :, :m] for i in range(len(rows))
-    ]
-    return as_matrix(_join(lines, 0)[:n])
-
-
-def _join(parts, axis):
-    return ops.concatenate(parts, axis) if parts[1:] else parts[0]
-
-
-def _indices(pieces):
-    return [(i, a) for i, group in enumerate(pieces) for a in range(len(group))]
-
-
-def _jacobian(model, training, x, rows):
-    j = ops.concatenate([b.jacobian() for b in _blocks(model, x, rows, training)], axis=2)
-    return ops.reshape(j, (*_counts(x, rows), j.shape[2]))
-
-
-def _sample_traces(model, training, x, rows):
-    return sum(b.sample_traces() for b in _blocks(model, x, rows, training))
-
-
-def _tile(model, training, dtype, x, rows, x2=None, rows2=None):
-    """A piece of K, (n, r, m, r2)."""
-    first = _blocks(model, x, rows, training)
-    second = first if x2 is None else _blocks(model, x2, rows2, training)
-    counts = _counts(x, rows) if x2 is None else _counts(x2, rows2)
-    return ops.reshape(gram(first, second, dtype), (*_counts(x, rows), *counts))
-
-
-def _samples(model, x, training, batch_size=None, name="x"):
-    """The samples, checked."""
-    checks.model(model)
-    checks.flag("training", training)
-    checks.batch_size(batch_size)
-    return checks.inputs(name, model, x)
-
-
-def _counts(x, rows):
-    """How many samples a piece is about, and how many rows of J for each of them."""
-    samples = rows.shape[0] if len(rows.shape) == 4 else checks.number_of_samples(x)
-    return samples, rows.shape[-3] if len(rows.shape) == 4 else rows.shape[0]
-
-
-def _blocks(model, x, rows, training):
-    """The blocks of J for one piece, of a forward pass that leaves the model's state alone."""
-    with contextlib.ExitStack() as stack:
-        recording = stack.enter_context(record(model, x, training))
-        stack.enter_context(autodiff.twice_differentiable())
-        tape = stack.enter_context(autodiff.tape())
-        stack.enter_context(keras.StatelessScope())
-        f = raw_outputs(model(x, training=training), model)
-    rows = ops.cast(rows, f.dtype)
-    if len(rows.shape) == 4:
-        rows = ops.reshape(rows, (-1, *rows.shape[2:]))
-    return jacobian_blocks(tape, f, recording, rows)
-
-
-def _pieces(model, x, training, batch_size, name="x", one_sample=False):
-    """What is computed at a time: (x, rows of J) in a list per group of samples; n; q.
-
-    Rows are (r, q) where samples are independent, and (samples of the group, r, n, q), of the whole
-    batch's outputs, where they are not. Both are padded with zeros to equal sizes, so that one
-    compiled function serves them all.
-    """
-    x = _samples(model, x, training, batch_size, name)
-    found, n = survey(model, x, training), checks.leaves(x)[0].shape[0]
-    if found.outputs is None:
-        raise ValueError(
-            "MGS must know how many outputs a sample has. "
-            f"Received: `{name}`, for which '{model.name}' does not tell. "
-            "Give inputs whose shape, but for the batch, is fixed."
-        )
-    if found.coupled and (n is None or batch_size is not None):
-        raise ValueError(
-            "The samples of this model depend on each other, by batch normalisation as in "
-            "training or because their outputs grow with the batch, so they cannot be computed in "
-            "pieces, and their number must be known. "
-            f"Received: batch_size={batch_size}, and {n} samples in `{name}`. "
-            "Leave batch_size out, or use training=False if it is batch normalisation."
-        )
-    size = n if found.coupled else min(batch_size or CHUNK, n or CHUNK)
-    chunks = [x]
-    if n is not None and n > size:
-        chunks = [checks.samples(x, start, start + size) for start in range(0, n, size)]
-    q, most = found.outputs, rows_at_a_time(found, size)
-    count = math.ceil(q / most)
-    r = math.ceil(q / count)
-    rows = np.eye(count * r, q).reshape(count, r, q)
-    if not found.coupled:
-        return [[(c, part) for part in rows] for c in chunks], n, q
-    group = 1 if one_sample else min(n, max(1, most // q))
-    samples = np.eye(-(-n // group) * group, n).reshape(-1, group, n)
-    of_batch = np.einsum("gin,erq->geirnq", samples, rows)
-    return [[(chunks[0], part) for part in parts] for parts in of_batch], n, q
-
-
 def _warn_of_singular(k, epsilon):
     """Warn if eigenvalues of K are so small that ε stands in for them."""
     if not hasattr(k, "numpy"):
@@ -416,11 +252,6 @@ def _warn_of_singular(k, epsilon):
             "may leave fewer such eigenvalues.",
             stacklevel=4,  # past `as_written`
         )
-
-
-def rows_at_a_time(survey, n):
-    """How many rows of J are computed at once for each of n samples: as memory allows."""
-    return max(1, _NUMBERS // survey.numbers(n))
 
 
 def _finite(result, model, x, training):
@@ -440,54 +271,3 @@ def _finite(result, model, x, training):
         f"weights, or the squares of these, are not in {f.dtype.name}. Look for an operation "
         "without a derivative, such as a square root at 0, or compute in a wider dtype."
     )
-
-
-def _compiled(model, function, training, *extra):
-    """`function(model, …)` as a compiled function of the data, kept as long as the model lives."""
-    kept = _COMPILED.setdefault(model, {})
-    key = (function, bool(training), extra, signature(model))
-    if key not in kept:
-        reference = weakref.ref(model)  # a strong one would keep the model alive for ever
-
-        def run(*data):
-            return function(reference(), training, *extra, *data)
-
-        kept[key] = _with_xla_where_needed(run)
-    return kept[key]
-
-
-def _with_xla_where_needed(function):
-    """`function` compiled; by XLA where TensorFlow's own kernels cannot run it on this device.
-
-    On a CPU these are the gradients of grouped convolutions and whatever has its channels first.
-    """
-    plain = tf.function(function, autograph=False)
-    by_xla = tf.function(function, autograph=False, jit_compile=True)
-    chosen = [plain]
-
-    def run(*data):
-        try:
-            return chosen[0](*data)
-        except tf.errors.UnknownError as error:
-            if "pyfunc_" not in error.message:
-                raise
-            raise NotImplementedError(
-                "The exact functions take several reverse passes through the model, of which "
-                "TensorFlow allows a tf.py_function only one. Write what it does with operations "
-                "of TensorFlow or keras.ops, or keep it to the data, before all weights."
-            ) from error
-        except tf.errors.OpError as error:
-            if chosen[0] is by_xla or not _xla_may_do_better(error):
-                raise
-        result = by_xla(*data)
-        chosen[0] = by_xla
-        return result
-
-    return run
-
-
-def _xla_may_do_better(error):
-    """Whether TensorFlow, not the model or its data, is at fault: XLA does not check the latter."""
-    # AlreadyExistsError: TensorFlow 2.21's graph optimiser trips over sums in ConvNeXtTiny.
-    faults = (tf.errors.UnimplementedError, tf.errors.AlreadyExistsError)
-    return isinstance(error, faults) or "support" in error.message

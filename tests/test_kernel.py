@@ -1,7 +1,6 @@
 """The exact functions against brute force, and what they must leave as they found it."""
 
 import gc
-import importlib
 import itertools
 import warnings
 import weakref
@@ -29,8 +28,8 @@ from problems import (
 )
 
 import keras_mgs
+from keras_mgs import pieces
 
-MODULE = importlib.import_module("keras_mgs.kernel")  # the name stands for the function
 pytestmark = [
     pytest.mark.usefixtures("float64"),
     pytest.mark.filterwarnings("ignore:The structure of `inputs`"),
@@ -425,7 +424,7 @@ def test_pieces_of_the_outputs_do_not_change_any_result(name, numbers, monkeypat
     model, x = make(name, n=5)
     x2 = batch(PROBLEMS[name], 3, np.random.default_rng(1))
     j, j2 = oracles.jacobian(model, x), oracles.jacobian(model, x2)
-    monkeypatch.setattr(MODULE, "_NUMBERS", numbers)
+    monkeypatch.setattr(pieces, "_NUMBERS", numbers)
     close(keras_mgs.jacobian(model, x), j)
     close(keras_mgs.sample_traces(model, x), (j**2).sum((1, 2)))
     close(keras_mgs.kernel(model, x, batch_size=2), oracles.kernel(j))
@@ -436,7 +435,7 @@ def test_pieces_of_the_outputs_do_not_change_any_result(name, numbers, monkeypat
 def test_pieces_of_a_coupled_batch_do_not_change_any_result(numbers, monkeypatch):
     model, x = normalised(layers.BatchNormalization())
     j = oracles.jacobian(model, x, training=True)
-    monkeypatch.setattr(MODULE, "_NUMBERS", numbers)
+    monkeypatch.setattr(pieces, "_NUMBERS", numbers)
     close(keras_mgs.jacobian(model, x, training=True), j)
     close(keras_mgs.sample_traces(model, x, training=True), (j**2).sum((1, 2)))
     close(keras_mgs.kernel(model, x, training=True), oracles.kernel(j))

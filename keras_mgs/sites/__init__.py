@@ -3,9 +3,10 @@
 # A family registers its rules when it is imported.
 from keras_mgs.sites import convolution, dense, embedding, normalization, recurrent  # noqa: F401
 from keras_mgs.sites.blocks import jacobian_blocks
-from keras_mgs.sites.recording import Call, record, signature, survey
+from keras_mgs.sites.call import Call
 from keras_mgs.sites.registry import find, rule
 from keras_mgs.sites.site import OneHot, Site, elementwise, matrix
+from keras_mgs.sites.surveying import record, signature, survey
 
 __all__ = [
     "Call",

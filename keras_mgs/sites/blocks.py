@@ -240,10 +240,7 @@ def jacobian_blocks(tape, f, recording, rows):
         tape: the tape that recorded it.
         f: the raw outputs, (n, q).
         recording: a `Recording` of the same pass.
-        rows: combinations of the outputs to take the rows of J of, r of them. (r, q): the same
-            for each sample, which gives blocks of (n, r) rows; right as long as no sample's
-            output depends on another. (r, n, q): of the whole batch's outputs, which is always
-            right, and gives blocks of (1, r) rows.
+        rows: the `Rows` to compute. Blocks have (n, r) rows, or (1, r) where samples are coupled.
     """
     recording.check(tape, f)
     recording.announce()
@@ -254,8 +251,7 @@ def jacobian_blocks(tape, f, recording, rows):
     deltas = dict(zip(z, found, strict=True))
     rest = [w for w, group in zip(recording.weights, sites, strict=True) if group is None]
     jacobians = iter(autodiff.row_jacobian(tape, f, autodiff.values(rest), rows) if rest else ())
-    coupled = len(rows.shape) == 3
-    shape = (1 if coupled else ops.shape(f)[0], ops.shape(rows)[0])
+    shape = (1 if rows.coupled else ops.shape(f)[0], ops.shape(rows.vectors)[0])
     # Layers may compute in dtypes of their own; half precision is too coarse for sums of squares.
     dtype = keras.backend.result_type(f.dtype, "float32")
 
@@ -267,13 +263,13 @@ def jacobian_blocks(tape, f, recording, rows):
         pairs = [(s, s.delta(*(ops.cast(deltas[id(t)], dtype) for t in s.tensors))) for s in group]
         with autodiff.after([d for _, d in pairs]):  # or the features of all layers lie in memory
             pairs = [(s.cast(dtype), d) for s, d in pairs]
-        if coupled:
+        if rows.coupled:
             pairs = [_as_one_sample(s, d) for s, d in pairs]
         return _block([s for s, _ in pairs], [d for _, d in pairs])
 
     blocks: list = []
     for weight, group, before in zip(recording.weights, sites, [None, *sites], strict=False):
         found = block(weight, group)
-        added = not coupled and _adds_to_one_position(before, group)
+        added = not rows.coupled and _adds_to_one_position(before, group)
         blocks.append(Bias(found.jacobian(), blocks[-1]) if added else found)
     return blocks

@@ -1,74 +1,18 @@
-"""Watching one forward pass: which weights acted where."""
+"""What one forward pass did: which weights acted where, and which of them rules explain."""
 
-import contextlib
-import dataclasses
 import functools
 import math
 import warnings
 import weakref
-from collections.abc import Callable
-from typing import Any, NamedTuple
 
-import keras
 import tensorflow as tf
 
 from keras_mgs import autodiff, checks, hooks
-from keras_mgs.outputs import raw_outputs
 from keras_mgs.sites import pooling, registry
+from keras_mgs.sites.call import Call
 from keras_mgs.sites.site import OneHot, Shape
 
 _ANNOUNCED: weakref.WeakSet = weakref.WeakSet()
-_SURVEYS: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
-_TRIAL_SIZES = (6, 10)
-
-
-@dataclasses.dataclass(frozen=True)
-class Call:
-    """One call of a layer, as a rule sees it.
-
-    Attributes:
-        function: the layer's own `call`, which runs it once more.
-        args, kwargs: what it was given.
-        result: what it returned.
-        handed: (name, tensor, result) for each time that it called its `activation` or its
-            `recurrent_activation`.
-    """
-
-    function: Callable
-    args: tuple
-    kwargs: dict
-    result: Any
-    handed: list
-
-    @property
-    def x(self):
-        """The layer's first input, (n, …), a dense tensor."""
-        x = self.args[0] if self.args else next(iter(self.kwargs.values()))
-        return tf.sparse.to_dense(x) if isinstance(x, tf.SparseTensor) else x
-
-    @property
-    def z(self):
-        """What it handed to its activation; without one, what it returned."""
-        return self.handed[0][1] if self.handed else self.result
-
-    @property
-    def training(self):
-        """Whether it ran as in training."""
-        return bool(self.kwargs.get("training"))
-
-    def named(self, name):
-        """Those of `handed` that went to the activation of this name."""
-        return [entry for entry in self.handed if entry[0] == name]
-
-    @property
-    def has_known_shape(self):
-        """Whether all sizes but that of the batch are known: rules count positions by them."""
-        return all(None not in t.shape[1:] for t in keras.tree.flatten((self.x, self.z)))
-
-    def repeated(self, values):
-        """The result with other values of some weights, a list of (weight, tensor)."""
-        with keras.StatelessScope(state_mapping=values):
-            return self.function(*self.args, **self.kwargs)
 
 
 class Recording:
@@ -214,179 +158,6 @@ class Recording:
         """A weight is read: outside of its own layer's call, no rule can know what for."""
         if self._owners.get(id(weight)) not in self._active:
             self._unexplained.add(id(weight))
-
-
-@contextlib.contextmanager
-def record(model, x, training):
-    """Record a forward pass `model(x, training=training)` that runs in this context.
-
-    Layers and weights are watched through attributes of the instances, put back at the end.
-    """
-    found = survey(model, x, training)
-    with _watch(model) as recording:
-        recording.leave_to_fallback(found.unsound)
-        recording.coupled |= found.coupled
-        yield recording
-
-
-def signature(model):
-    """Equal for equal states of a model's structure: what is compiled for one holds for both."""
-    layers = tuple(id(layer) for layer in model._flatten_layers())
-    return layers, tuple(id(w) for w in checks.weights(model))
-
-
-def survey(model, x, training):
-    """What is known of a forward pass on data like `x` before it is run: a `Survey`, cached.
-
-    Whether a site's first axis is the samples' may not show in a pass of unknown batch size, and
-    may seem so by chance in one of a known size. So the model is traced, not run, at other sizes.
-    """
-    leaves = checks.leaves(x)
-    known = _SURVEYS.setdefault(model, {})
-    n = leaves[0].shape[0]
-    several = n in (None, _TRIAL_SIZES[0]) or not _declares_outputs(model)
-    sizes = _TRIAL_SIZES if several else _TRIAL_SIZES[:1]
-    shapes = tuple(
-        t if t is None else (type(t), tuple(t.shape[1:]), str(t.dtype))
-        for t in keras.tree.flatten(x)
-    )
-    key = (bool(training), signature(model), shapes, sizes)
-    if key not in known:
-        known[key] = _look(model, x, training, sizes, n)
-    if not known[key].grows or n is None:
-        return known[key]
-    if (key, n) not in known:  # only a batch of this size tells how many outputs one has
-        known[key, n] = _look(model, x, training, (n,), n)._replace(coupled=True, grows=True)
-    return known[key, n]
-
-
-def _look(model, x, training, sizes, n):
-    """The `Survey` of passes of some sizes."""
-    found, unsound = [], set()
-
-    def trial(x):
-        with (
-            autodiff.twice_differentiable(),
-            autodiff.tape() as tape,
-            _watch(model) as recording,
-            keras.StatelessScope(),
-        ):
-            f = raw_outputs(model(x, training=training), model)
-        recording.check(tape, f)
-        unsound.update(recording.unexplained())
-        dtype = keras.backend.result_type(f.dtype, "float32")
-        facts = (recording.coupled, recording.width(), recording.shapes())
-        found.append((f.shape[1], dtype, *facts))
-
-    for size in sizes:
-        try:
-            autodiff.trace(trial, x, size)
-        except Exception:  # a model for one batch size only; any error of its own comes again
-            unsound.update(id(w) for w in checks.weights(model))
-    if not found:
-        autodiff.trace(trial, x, n)
-    slow = sum(math.prod(w.shape) for w in checks.weights(model) if id(w) in unsound)
-    grows = len({facts[0] for facts in found}) > 1
-    q, dtype, coupled, width, shapes = found[0]
-    return Survey(frozenset(unsound), slow, q, dtype, coupled or grows, width, shapes, grows)
-
-
-def _declares_outputs(model):
-    """Whether a model says how many outputs a sample has, so that they cannot grow with it."""
-    outputs = getattr(model, "outputs", None)
-    return bool(outputs) and all(None not in t.shape[1:] for t in keras.tree.flatten(outputs))
-
-
-class Survey(NamedTuple):
-    """What tracing a model tells.
-
-    Attributes:
-        unsound: the ids of the weights that are left to the fallback.
-        slow: how many numbers these weights are.
-        outputs: q.
-        dtype: that of J.
-        coupled: whether a sample's outputs depend on the others: by batch statistics, or because
-            they are as many as the batch has samples.
-        width: how many numbers a sample's cotangents at all sites are.
-        shapes: the `Shape` of each weight that has features, by its id.
-        grows: whether q depends on the number of samples.
-    """
-
-    unsound: frozenset
-    slow: int
-    outputs: int
-    dtype: str
-    coupled: bool
-    width: int
-    shapes: dict[int, Shape]
-    grows: bool
-
-    def numbers(self, n):
-        """How many numbers n samples' cotangents, and slow rows of J, are for one output."""
-        fast = n * self.width
-        return max(1, fast + (n * (fast + self.slow) if self.slow else 0))
-
-
-@contextlib.contextmanager
-def _watch(model):
-    recording = Recording(model)
-
-    def watched(layer):
-        return lambda call: lambda *args, **kwargs: recording.run(layer, call, *args, **kwargs)
-
-    def pooled(layer):
-        return lambda call: lambda x: recording.pool(layer, call, x)
-
-    def noted(weight):
-        return lambda autocast: lambda value: recording.note_read(weight) or autocast(value)
-
-    def unrolled(layer):
-        """Steps that run in a loop's body cannot be seen."""
-
-        def run(sequences, *args, **kwargs):
-            # Keras 3.15 unrolls this case into something else: it forgets to reverse the mask.
-            reversed_mask = (
-                kwargs.get("mask") is not None
-                and layer.go_backwards
-                and getattr(layer, "zero_output_for_mask", False)
-            )
-            known = sequences.shape[1] is not None and not reversed_mask
-            double = hooks.with_attributes(layer, unroll=layer.unroll or known)
-            return type(layer).call(double, sequences, *args, **kwargs)
-
-        return lambda _: run
-
-    def coupling(layer):
-        """A user may ask for batch statistics in any pass."""
-
-        def make(call):
-            def run(*args, **kwargs):
-                recording.coupled |= bool(kwargs.get("training")) and layer.trainable
-                return call(*args, **kwargs)
-
-            return run
-
-        return make
-
-    layers = model._flatten_layers()
-    watching = [
-        *((v, coupling(v)) for v in layers if isinstance(v, keras.layers.BatchNormalization)),
-        *((v, pooled(v)) for v in layers if isinstance(v, pooling.POOLS)),
-        *((v, watched(v)) for v in recording.ruled),
-        *(
-            (v, unrolled(v))
-            for v in layers
-            if isinstance(v, keras.layers.RNN) and not hooks.is_own(v, "call")
-        ),
-    ]
-    with contextlib.ExitStack() as stack:
-        for layer, make in watching:
-            stack.enter_context(hooks.replaced(layer, "call", make))
-        for weight in recording.weights:
-            # Every way of reading a `keras.Variable` passes through this method.
-            stack.enter_context(hooks.replaced(weight, "_maybe_autocast", noted(weight)))
-        yield recording
-    recording.leave_what_others_read()
 
 
 def _noting(name, activation, handed):

@@ -12,6 +12,7 @@ from problems import randomise, sequential
 
 import keras_mgs
 from keras_mgs import autodiff
+from keras_mgs.rows import Rows
 from keras_mgs.sites import jacobian_blocks, record
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -169,7 +170,9 @@ def test_patches_are_written_out_after_the_cotangents_of_their_layer():
     def traces(x):
         with record(model, x, False) as recording, autodiff.tape() as tape:
             f = model(x)
-        blocks = jacobian_blocks(tape, f, recording, tf.eye(2, f.shape[1], dtype=f.dtype))
+        blocks = jacobian_blocks(
+            tape, f, recording, Rows(tf.eye(2, f.shape[1], dtype=f.dtype), False)
+        )
         return [b.sample_traces() for b in blocks]
 
     def before(operation, seen):
