@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import keras
 import numpy as np
 
-from keras_mgs import checks, outputs
+from keras_mgs import checks, data, outputs
 from keras_mgs.plot import axes, style
 from keras_mgs.plot.arrays import as_array, class_labels
 
@@ -55,7 +55,7 @@ def decision_boundary(
         raise ValueError(
             f"Expected `x` to have two inputs per sample, (n, 2). Received: shape {samples.shape}."
         )
-    checks.inputs("x", model, samples)
+    data.inputs("x", model, samples)
     low, high = samples.min(axis=0), samples.max(axis=0)
     margin = np.where(high > low, 0.08 * (high - low), 1.0)
     first, second = np.linspace(low - margin, high + margin, _GRID).T
