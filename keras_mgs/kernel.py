@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from keras_mgs import autodiff, checks
+from keras_mgs import autodiff, checks, data
 from keras_mgs.outputs import raw_outputs
 from keras_mgs.sites import jacobian_blocks, record, signature, survey
 
@@ -234,7 +234,7 @@ def measure(model, x, metrics, training, batch_size):
 
 def check_size(name, model, x, training):
     """That K of these samples can be computed, and its eigenvalues found, on this machine."""
-    n, q = checks.number_of_samples(x), survey(model, x, training).outputs
+    n, q = data.number_of_samples(x), survey(model, x, training).outputs
     rows = n * q
     size = 8 * rows**2
     fits = rows <= _LARGEST
@@ -341,12 +341,12 @@ def _samples(model, x, training, batch_size=None, name="x"):
     checks.model(model)
     checks.flag("training", training)
     checks.batch_size(batch_size)
-    return checks.inputs(name, model, x)
+    return data.inputs(name, model, x)
 
 
 def _counts(x, rows):
     """How many samples a piece is about, and how many rows of J for each of them."""
-    samples = rows.shape[0] if len(rows.shape) == 4 else checks.number_of_samples(x)
+    samples = rows.shape[0] if len(rows.shape) == 4 else data.number_of_samples(x)
     return samples, rows.shape[-3] if len(rows.shape) == 4 else rows.shape[0]
 
 
@@ -372,7 +372,7 @@ def _pieces(model, x, training, batch_size, name="x", one_sample=False):
     compiled function serves them all.
     """
     x = _samples(model, x, training, batch_size, name)
-    found, n = survey(model, x, training), checks.leaves(x)[0].shape[0]
+    found, n = survey(model, x, training), data.leaves(x)[0].shape[0]
     if found.outputs is None:
         raise ValueError(
             "MGS must know how many outputs a sample has. "
@@ -390,7 +390,7 @@ def _pieces(model, x, training, batch_size, name="x", one_sample=False):
     size = n if found.coupled else min(batch_size or CHUNK, n or CHUNK)
     chunks = [x]
     if n is not None and n > size:
-        chunks = [checks.samples(x, start, start + size) for start in range(0, n, size)]
+        chunks = [data.samples(x, start, start + size) for start in range(0, n, size)]
     q, most = found.outputs, rows_at_a_time(found, size)
     count = math.ceil(q / most)
     r = math.ceil(q / count)
@@ -427,7 +427,7 @@ def _finite(result, model, x, training):
     """`result`, if it is finite; an error that says why not, otherwise."""
     if not hasattr(result, "numpy") or bool(tf.reduce_all(tf.math.is_finite(result))):
         return result
-    x = checks.inputs("x", model, x)
+    x = data.inputs("x", model, x)
     with keras.StatelessScope():
         f = raw_outputs(model(x, training=training), model)
     if not bool(tf.reduce_all(tf.math.is_finite(f))):

@@ -10,6 +10,7 @@ import pandas as pd
 
 import keras_mgs
 from keras_mgs import checks, outputs
+from keras_mgs.data import inputs
 from keras_mgs.experiments import datasets, figures, folders
 
 _MOST = 1000  # samples that a picture has room for
@@ -50,7 +51,7 @@ def score(model, data, *, output, top=16, batch_size=32, scaling=True):
     arrays = _read(data)
     (key, shown), *rest = arrays.items()
     x = _fitting(network, datasets.scale(shown) if scaling and shown.ndim > 2 else shown)
-    checks.inputs(key, network, x)
+    inputs(key, network, x)
     q = _outputs(network, x)
     labels = None
     classes = True

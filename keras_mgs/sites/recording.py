@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from keras_mgs import autodiff, checks, hooks
+from keras_mgs import autodiff, checks, data, hooks
 from keras_mgs.outputs import raw_outputs
 from keras_mgs.sites import pooling, registry
 from keras_mgs.sites.site import OneHot, Shape
@@ -241,7 +241,7 @@ def survey(model, x, training):
     Whether a site's first axis is the samples' may not show in a pass of unknown batch size, and
     may seem so by chance in one of a known size. So the model is traced, not run, at other sizes.
     """
-    leaves = checks.leaves(x)
+    leaves = data.leaves(x)
     known = _SURVEYS.setdefault(model, {})
     n = leaves[0].shape[0]
     several = n in (None, _TRIAL_SIZES[0]) or not _declares_outputs(model)
