@@ -3,6 +3,7 @@
 import keras
 
 from keras_mgs import checks
+from keras_mgs.data import inputs, read, takes_dict
 from keras_mgs.kernel import check_size, measure
 
 METRICS = ("trace", "log_det")
@@ -65,17 +66,17 @@ class MGSMetrics(keras.callbacks.Callback):
                 "Expected `x`, the samples to measure on. Received: x=None. "
                 "A fixed batch of the training data will do."
             )
-        self.x = keras.tree.map_structure(lambda part: checks.read("x", part), x)
+        self.x = keras.tree.map_structure(lambda part: read("x", part), x)
         self._probes: dict = {}
         self._logs: dict[str, float] = {}
 
     def on_train_begin(self, logs=None):
         checks.model(self.model)
-        named = isinstance(self.x, dict) and not checks.takes_dict(self.model, self.x)
+        named = isinstance(self.x, dict) and not takes_dict(self.model, self.x)
         probes = {f"_{n}": x for n, x in checks.probes(self.x).items()} if named else {"": self.x}
         for ending, x in probes.items():
             name = f"x['{ending[1:]}']" if ending else "x"
-            data = checks.inputs(name, self.model, x)
+            data = inputs(name, self.model, x)
             if "log_det" in self.metrics:
                 check_size(name, self.model, data, self.training)
         self._probes, self._logs = probes, {}

@@ -5,7 +5,7 @@ import math
 import keras
 import tensorflow as tf
 
-from keras_mgs import checks
+from keras_mgs import checks, data
 from keras_mgs.pieces import CHUNK, rows_at_a_time
 from keras_mgs.sites import find, survey
 
@@ -42,7 +42,7 @@ def explain(model, x=None, *, training=False, batch_size=CHUNK):
     checks.model(model)
     checks.flag("training", training)
     size = checks.count("batch_size", batch_size)
-    x = _inputs(model) if x is None else checks.inputs("x", model, x)
+    x = _inputs(model) if x is None else data.inputs("x", model, x)
     found = survey(model, x, training)
     q = found.outputs
     rows = min(q, rows_at_a_time(found, size))

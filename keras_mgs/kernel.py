@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from keras_mgs import autodiff, checks, pieces
+from keras_mgs import autodiff, checks, data, pieces
 from keras_mgs.gram import EPSILON, regularised_log_det
 from keras_mgs.outputs import raw_outputs
 from keras_mgs.sites import survey
@@ -216,7 +216,7 @@ def measure(model, x, metrics, training, batch_size):
 
 def check_size(name, model, x, training):
     """That K of these samples can be computed, and its eigenvalues found, on this machine."""
-    n, q = checks.number_of_samples(x), survey(model, x, training).outputs
+    n, q = data.number_of_samples(x), survey(model, x, training).outputs
     rows = n * q
     size = 8 * rows**2
     fits = rows <= _LARGEST
@@ -258,7 +258,7 @@ def _finite(result, model, x, training):
     """`result`, if it is finite; an error that says why not, otherwise."""
     if not hasattr(result, "numpy") or bool(tf.reduce_all(tf.math.is_finite(result))):
         return result
-    x = checks.inputs("x", model, x)
+    x = data.inputs("x", model, x)
     with keras.StatelessScope():
         f = raw_outputs(model(x, training=training), model)
     if not bool(tf.reduce_all(tf.math.is_finite(f))):

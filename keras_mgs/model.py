@@ -10,6 +10,7 @@ from keras import ops
 
 from keras_mgs import alpha as alphas
 from keras_mgs import autodiff, checks, epochs, parts, penalties, replicas, slices, wrapped
+from keras_mgs.data import number_of_samples, training_data
 
 
 @keras.saving.register_keras_serializable(package="keras_mgs")
@@ -126,7 +127,7 @@ class MGSModel(keras.Model):
         weight = given.arguments.get("sample_weight")
         own_loss = "compute_loss" in vars(self)  # that of the model, of which nothing is known
         loss = None if own_loss else getattr(self, "loss", None)
-        checks.training_data(self.model, loss, x, y, weight)
+        training_data(self.model, loss, x, y, weight)
         with epochs.followed(self, given.arguments.get("callbacks")) as callbacks:
             given.arguments["callbacks"] = callbacks
             return super().fit(*given.args[1:], **given.kwargs)
@@ -296,7 +297,7 @@ class MGSModel(keras.Model):
 
     def _logs(self, data, outputs, loss):
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        size = checks.number_of_samples(x)
+        size = number_of_samples(x)
         # Each replica's loss is its share of the mean over the whole batch.
         self._loss_tracker.update_state(loss * replicas.count(), sample_weight=size)
         logs = self.compute_metrics(x, y, outputs, sample_weight=sample_weight)

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from keras_mgs import checks
+from keras_mgs import data
 
 _NORMALISING = {"Softmax", "Sigmoid", "LogSoftmax"}
 # These only move, select or repeat entries: what they do to probabilities they do to logits.
@@ -99,9 +99,9 @@ def predict(model, x, batch_size):
         autograph=False,
         reduce_retracing=True,
     )
-    x = checks.inputs("x", model, x)
-    n = checks.number_of_samples(x)
-    pieces = [checks.samples(x, i, i + batch_size) for i in range(0, n, batch_size)]
+    x = data.inputs("x", model, x)
+    n = data.number_of_samples(x)
+    pieces = [data.samples(x, i, i + batch_size) for i in range(0, n, batch_size)]
     return np.concatenate([run(piece).numpy() for piece in pieces])
 
 

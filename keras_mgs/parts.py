@@ -5,7 +5,7 @@ import weakref
 import keras
 import tensorflow as tf
 
-from keras_mgs import autodiff, checks
+from keras_mgs import autodiff, data
 from keras_mgs.outputs import raw_outputs
 
 _SEPARABLE: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
@@ -13,7 +13,7 @@ _SEPARABLE: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 def first(x, size):
     """The first `size` samples of a batch, or all that there are."""
-    return checks.samples(x, 0, size)
+    return data.samples(x, 0, size)
 
 
 def dealt(labels):
@@ -32,7 +32,7 @@ def separable(model, x, size, training):
     others for another number of samples. A model may be made for one batch size, or have outputs
     whose number grows with it: tracing it, not running it, at other sizes shows that.
     """
-    leaves = checks.leaves(x)
+    leaves = data.leaves(x)
     if leaves[0].shape[0] is not None and leaves[0].shape[0] <= size:
         return False  # nothing to run apart
     if training and any(_ties(layer) for layer in model._flatten_layers()):

@@ -10,7 +10,7 @@ import tensorflow as tf
 from keras import ops
 
 from keras_mgs import alpha as alphas
-from keras_mgs import autodiff, checks
+from keras_mgs import autodiff, checks, data
 from keras_mgs.outputs import raw_outputs
 from keras_mgs.sites import record
 
@@ -159,7 +159,7 @@ class KernelPenalty(Penalty):
         checks.step(step)
         step = ops.cast(step, "int32")
         alpha = alphas.at(self.alpha, step)
-        x = checks.inputs("x", model, x)
+        x = data.inputs("x", model, x)
         with self.watching(model, x, step, training) as forward:
             run = forward(model)
         dtype = keras.backend.result_type(run.f.dtype, "float32")

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_mgs import autodiff, checks
+from keras_mgs import autodiff, checks, data
 from keras_mgs.compiled import compiled
 from keras_mgs.gram import as_matrix, gram
 from keras_mgs.outputs import raw_outputs
@@ -47,7 +47,7 @@ def samples(model, x, training, batch_size=None, name="x"):
     checks.model(model)
     checks.flag("training", training)
     checks.batch_size(batch_size)
-    return checks.inputs(name, model, x)
+    return data.inputs(name, model, x)
 
 
 def jacobian(model, x, training, batch_size):
@@ -106,7 +106,7 @@ def cut(model, x, training, batch_size, name="x", one_sample=False):
         one_sample: whether a group of a coupled batch may have one sample only.
     """
     x = samples(model, x, training, batch_size, name)
-    found, n = survey(model, x, training), checks.leaves(x)[0].shape[0]
+    found, n = survey(model, x, training), data.leaves(x)[0].shape[0]
     if found.outputs is None:
         raise ValueError(
             "MGS must know how many outputs a sample has. "
@@ -124,7 +124,7 @@ def cut(model, x, training, batch_size, name="x", one_sample=False):
     size = n if found.coupled else min(batch_size or CHUNK, n or CHUNK)
     chunks = [x]
     if n is not None and n > size:
-        chunks = [checks.samples(x, start, start + size) for start in range(0, n, size)]
+        chunks = [data.samples(x, start, start + size) for start in range(0, n, size)]
     q, most = found.outputs, rows_at_a_time(found, size)
     count = math.ceil(q / most)
     r = math.ceil(q / count)
@@ -167,7 +167,7 @@ def _tile(model, training, dtype, x, rows, x2=None, rows2=None):
 
 
 def _counts(x, rows):
-    return rows.counts(checks.number_of_samples(x))
+    return rows.counts(data.number_of_samples(x))
 
 
 def _blocks(model, x, rows, training):

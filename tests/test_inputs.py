@@ -71,6 +71,13 @@ def several():
     return keras.Model({"a": a, "b": b}, layers.Dense(2)(layers.Concatenate()([a, b])))
 
 
+def two_of_three():
+    a, b = keras.Input((6,), name="a"), keras.Input((6,), name="b")
+    c = keras.Input((6,), name="c", optional=True)
+    hidden = layers.Concatenate()([AddIfThere()(a, c), b])
+    return keras.Model({"a": a, "b": b, "c": c}, layers.Dense(2)(hidden))
+
+
 def of_complex():
     x = keras.Input((6,), dtype="complex128")
     return keras.Model(x, layers.Dense(2)(layers.Lambda(lambda t: tf.abs(t) ** 2)(x)))
@@ -174,6 +181,11 @@ WRONG = {
     "a complex tensor": (plain, lambda: tf.constant(DENSE + 1j), "real numbers"),
     "a symbolic input": (plain, lambda: keras.Input((6,)), "KerasTensor"),
     "an input left out": (several, lambda: {"a": DENSE, "b": None}, "None"),
+    "an input left out beside an optional one": (
+        two_of_three,
+        lambda: {"a": DENSE, "b": None, "c": None},
+        "None",
+    ),
     "a ragged list": (plain, lambda: [[1.0, 2.0], [1.0]], "np.asarray"),
     "object rows": (plain, lambda: np.array([[1.0], [1.0, 2.0]], object), "hold numbers"),
 }

@@ -10,6 +10,7 @@ import pandas as pd
 
 import keras_mgs
 from keras_mgs import checks, outputs, storage
+from keras_mgs.data import inputs
 from keras_mgs.experiments.data import files, images
 from keras_mgs.experiments.reports import figures
 
@@ -51,7 +52,7 @@ def score(model, data, *, out, top=16, batch_size=32, scaling=True):
     arrays = _read(data)
     (key, shown), *rest = arrays.items()
     x = _fitting(network, images.scale(shown) if scaling and shown.ndim > 2 else shown)
-    checks.inputs(key, network, x)
+    inputs(key, network, x)
     q = _outputs(network, x)
     labels = None
     classes = True

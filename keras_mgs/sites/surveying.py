@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import keras
 
-from keras_mgs import autodiff, checks
+from keras_mgs import autodiff, checks, data
 from keras_mgs.outputs import raw_outputs
 from keras_mgs.sites.site import Shape
 from keras_mgs.sites.watching import watch
@@ -71,7 +71,7 @@ def survey(model, x, training):
     Whether a site's first axis is the samples' may not show in a pass of unknown batch size, and
     may seem so by chance in one of a known size. So the model is traced, not run, at other sizes.
     """
-    leaves = checks.leaves(x)
+    leaves = data.leaves(x)
     known = _SURVEYS.setdefault(model, {})
     n = leaves[0].shape[0]
     several = n in (None, _TRIAL_SIZES[0]) or not _declares_outputs(model)

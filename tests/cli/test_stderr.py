@@ -14,8 +14,8 @@ LINES = ["I0000 00:00:1795777072.159604    4091 port.cc:153] oneDNN is on.",
 with stderr.without_logs():
     os.write(2, "\\n".join(LINES[:5]).encode() + b"\\n")
     print(LINES[5], file=sys.stderr)
-    subprocess.run([sys.executable, "-c", f"import os; os.write(2, {LINES[0]!r}.encode() + b'\\\\n')"])
-    subprocess.run([sys.executable, "-c", f"import sys; sys.stderr.write({LINES[6]!r})"])
+    for line in (LINES[0] + chr(10), LINES[6]):
+        subprocess.run([sys.executable, "-c", f"import os; os.write(2, {line!r}.encode())"])
 os.write(2, b"\\nI0000 00:00:1 afterwards")
 """
 

@@ -4,6 +4,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from keras_mgs import plot
+from keras_mgs.plot.boundaries import draw_regions
+from keras_mgs.plot.curves import draw_line
+from keras_mgs.plot.style import MARKERS, POINT_COLOURS
 
 _SCORES = {"accuracy": "test accuracy (%)", "mse": "test error (pixels²)"}
 _COLUMNS = 8  # of images
@@ -116,7 +119,7 @@ def radars(charts, axes):
     for axis, (title, values) in zip(grid, charts.items(), strict=True):
         for i, (label, radii) in enumerate(values.items()):
             closed = np.append(radii, next(iter(radii)))
-            plot._draw_line(axis, np.append(angles, angles[0]), closed, i, label)
+            draw_line(axis, np.append(angles, angles[0]), closed, i, label)
         axis.set(theta_offset=np.pi / 2, ylim=(0, 100), xlabel="", ylabel="")
         axis.set_xticks(angles, [name.replace(" ", "\n") for name in axes], fontsize=9)
         axis.set_yticks([20, 40, 60, 80, 100])
@@ -180,8 +183,8 @@ def dots(values, xlabel):
     axis = figure.subplots()
     rows = range(len(values))
     for i, label in enumerate(labels):
-        colour = plot._POINTS[i % len(plot._POINTS)]
-        marker = plot._MARKERS[i % len(plot._MARKERS)]
+        colour = POINT_COLOURS[i % len(POINT_COLOURS)]
+        marker = MARKERS[i % len(MARKERS)]
         axis.plot(values[label], rows, marker, color=colour, markersize=5, label=label)
     axis.axvline(0, color="black", lw=0.8)
     axis.set_yticks(rows, values.index, fontsize=8)
@@ -217,7 +220,7 @@ def boundaries(panels, extent, radius):
         for _ in range(2):  # between the points of the grid, along one side and then the other
             lead = np.array([np.interp(fine, line, row) for row in lead]).T
         f = np.stack([-lead, lead], axis=-1)
-        plot._draw_boundary(axis, f, fine, fine, samples.x_train, samples.y_train, names, size=12)
+        draw_regions(axis, f, fine, fine, samples.x_train, samples.y_train, names, size=12)
         axis.plot(*circle, "k--", lw=0.8, label="true boundary")
         axis.set_title(name, fontsize=10)
         axis.set(aspect="equal", xlim=(-extent, extent), ylim=(-extent, extent))
