@@ -13,14 +13,9 @@ import tensorflow as tf
 import keras_mgs
 
 matplotlib.use("agg")  # pictures of examples are not to be seen
-NAMES = [
-    "keras_mgs",
-    *(
-        m.name
-        for m in pkgutil.walk_packages(keras_mgs.__path__, "keras_mgs.")
-        if ".experiments" not in m.name and "__main__" not in m.name
-    ),
-]
+OTHERS = (".experiments", ".benchmark", ".cli", "__main__")  # no interface; the peer's needs JAX
+MODULES = pkgutil.walk_packages(keras_mgs.__path__, "keras_mgs.")
+NAMES = ["keras_mgs", *(m.name for m in MODULES if not any(part in m.name for part in OTHERS))]
 
 
 def examples(module):
