@@ -2,7 +2,6 @@
 
 import inspect
 import math
-from collections.abc import Callable
 
 import keras
 import tensorflow as tf
@@ -58,8 +57,6 @@ class MGSModel(keras.Model):
 
     Reference: Szolnoky et al., NeurIPS 2022, section 5.
     """
-
-    train_function: Callable | None  # which Keras does not say
 
     def __init__(self, model, penalty="trace", alpha=None, **kwargs):
         checks.built(model)  # layers may be frozen, and freed again before `fit`
@@ -132,42 +129,20 @@ class MGSModel(keras.Model):
             given.arguments["callbacks"] = callbacks
             return super().fit(*given.args[1:], **given.kwargs)
 
-    def make_train_function(self, force=False):
-        """As `keras.Model.make_train_function`, but plain and penalised steps are compiled apart.
-
-        In one function for both, TensorFlow would pass through all operations of the branch that
-        is not taken.
-        """
-        replicated = self.distribute_strategy.num_replicas_in_sync > 1
-        overridden = getattr(self.train_step, "__func__", None) is not MGSModel.train_step
-        if self.steps_per_execution > 1 or replicated or overridden:
-            super().make_train_function(force)
-        elif self.train_function is None or force:
-            self.train_function = _InTurn(self)
-        elif isinstance(self.train_function, _InTurn):  # weights, the count among them, may be new
-            self.train_function.plain_left = 0
-
     def train_step(self, data):
-        return self._with_variables(self._step, data)
-
-    def _with_variables(self, step, data):
-        """`step(data)`, after the optimizer has made its variables."""
         if tf.distribute.has_strategy():  # there Keras has made all variables before
-            return step(data)
+            return self._step(data)
         with tf.variable_creator_scope(_outside):
             if not self.optimizer.built:  # first, or the loss scale would be traced as a constant
                 with tf.init_scope():  # some start from constants, which must not be traced
                     self.optimizer.build(self.trainable_variables)
-            return step(data)
+            return self._step(data)
 
-    def _step(self, data, penalised=None):
-        """A training step; where it is not known to be penalised or plain, a graph of both."""
+    def _step(self, data):
         step = ops.cast(self._steps, "int32")
         self._alpha.begin(step)
-        if penalised or self.penalty.every == 1:
+        if self.penalty.every == 1:
             gradients, logs = self._penalised_step(data, step)
-        elif penalised is False:
-            gradients, logs = self._plain_step(data)
         else:
             gradients, logs = self._either_step(data, step)
         self.optimizer.apply_gradients(zip(gradients, self.trainable_weights, strict=True))
@@ -340,37 +315,6 @@ class MGSModel(keras.Model):
         if alpha is not None:
             model.alpha = alpha
         return model
-
-
-class _InTurn:
-    """A train function: the compiled plain step, or the penalised one, as the count of steps says.
-
-    The count is looked up before each penalised step only.
-    """
-
-    def __init__(self, mgs):
-        def compiled(step):
-            mgs.train_step = lambda data: mgs._with_variables(step, data)
-            keras.Model.make_train_function(mgs, force=True)
-            del mgs.train_step
-            return mgs.train_function
-
-        self.mgs = mgs
-        self.plain = compiled(lambda data: mgs._step(data, penalised=False))
-        self.penalised = compiled(lambda data: mgs._step(data, penalised=True))
-        self.plain_left = 0  # how many come before the next penalised step; 0: the count tells
-
-    def __call__(self, iterator):
-        every = self.mgs.penalty.every
-        if self.plain_left == 0:
-            self.plain_left = -int(ops.convert_to_numpy(self.mgs._steps)) % every
-        if self.plain_left > 0:
-            logs = self.plain(iterator)
-            self.plain_left -= 1
-            return logs
-        logs = self.penalised([next(iter(iterator))])  # whose size the graph then knows
-        self.plain_left = every - 1
-        return logs
 
 
 def _can_be_dealt(y):
