@@ -1,17 +1,11 @@
-"""Reverse passes. The only file that knows `tf.GradientTape`."""
+"""Reverse passes: what the library asks `tf.GradientTape` for."""
 
 import contextlib
 import re
-import sys
 import threading
 
-import keras
 import tensorflow as tf
 
-from keras_mgs import derivatives, hooks  # noqa: F401  (TensorFlow's registry gets them)
-
-# Where Keras' LSTM and GRU look for kernels of their own.
-_RECURRENT = sys.modules[keras.layers.LSTM.__module__].backend
 # For what users call in a tf.function of theirs: its AutoGraph would translate our code too.
 as_written = tf.autograph.experimental.do_not_convert
 
@@ -19,55 +13,6 @@ as_written = tf.autograph.experimental.do_not_convert
 def tape():
     """A tape that answers several questions about one forward pass."""
     return tf.GradientTape(persistent=True)
-
-
-@contextlib.contextmanager
-def twice_differentiable():
-    """Let passes in this context, of this thread, be looked into and differentiated repeatedly.
-
-    `tf.nn.moments`, which batch and group normalisation call, stops the gradient from the variance
-    to the mean: right for a first derivative, where that part is zero, and wrong for a second.
-    A function of the user's, traced before, would keep that, and hide the layers that it calls:
-    what is a `tf.function` runs as part of the pass. And cuDNN's LSTM and GRU have no second
-    derivative; Keras has forms made of other operations, which it takes where there is no cuDNN.
-    """
-    function = type(tf.function(lambda: None))
-    with (
-        hooks.replaced(tf.nn, "moments", lambda _: _moments),
-        hooks.replaced(_RECURRENT, "lstm", lambda _: _without_cudnn),
-        hooks.replaced(_RECURRENT, "gru", lambda _: _without_cudnn),
-        hooks.replaced(function, "__call__", _as_part_of_the_pass),
-    ):
-        yield
-
-
-def _without_cudnn(*args, **kwargs):
-    raise NotImplementedError("a second derivative of cuDNN's kernels")
-
-
-def _as_part_of_the_pass(call):
-    def run(function, *args, **kwargs):
-        python = function.python_function
-        ours_to_inline = not (getattr(python, "__module__", None) or "").startswith("tensorflow.")
-        if function.input_signature is not None:  # it would make tensors of what is none
-            ours_to_inline &= all(tf.is_tensor(a) for a in tf.nest.flatten((args, kwargs)))
-        if not ours_to_inline:
-            return call(function, *args, **kwargs)
-        if not getattr(function, "_autograph", True):
-            return python(*args, **kwargs)
-        status = tf.__internal__.autograph.control_status_ctx()
-        with type(status)(status=type(status.status).ENABLED) as enabled:
-            return tf.__internal__.autograph.tf_convert(python, enabled)(*args, **kwargs)
-
-    return run
-
-
-def _moments(x, axes, shift=None, keepdims=False, name=None):
-    y = tf.cast(x, tf.float32) if x.dtype == tf.float16 else x  # as `tf.nn.moments` does
-    mean = tf.reduce_mean(y, axes, keepdims=True)
-    variance = tf.reduce_mean(tf.math.squared_difference(y, mean), axes, keepdims=keepdims)
-    mean = mean if keepdims else tf.squeeze(mean, axes)
-    return tf.cast(mean, x.dtype), tf.cast(variance, x.dtype)
 
 
 def watch(tape, tensors):

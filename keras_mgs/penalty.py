@@ -12,6 +12,7 @@ from keras import ops
 from keras_mgs import alpha as alphas
 from keras_mgs import autodiff, checks, data
 from keras_mgs.outputs import raw_outputs
+from keras_mgs.second_order import twice_differentiable
 from keras_mgs.sites import record
 
 
@@ -72,10 +73,10 @@ class Penalty(abc.ABC):
         It takes what to call, the model or what wraps it, and inputs other than `x` if need be.
         """
         with contextlib.ExitStack() as stack:
+            stack.enter_context(twice_differentiable())
             recording = None
             if self.needs_sites:
                 recording = stack.enter_context(record(model, x, training))
-            stack.enter_context(autodiff.twice_differentiable())
             tape = stack.enter_context(autodiff.tape())
             if self.needs_inputs:
                 autodiff.watch(tape, x)

@@ -14,6 +14,7 @@ from keras_mgs.compiled import compiled
 from keras_mgs.gram import as_matrix, gram
 from keras_mgs.outputs import raw_outputs
 from keras_mgs.rows import Rows
+from keras_mgs.second_order import twice_differentiable
 from keras_mgs.sites import jacobian_blocks, record, survey
 
 CHUNK = 32  # samples at a time, unless told otherwise
@@ -173,8 +174,8 @@ def _counts(x, rows):
 def _blocks(model, x, rows, training):
     """The blocks of J for one piece, of a forward pass that leaves the model's state alone."""
     with contextlib.ExitStack() as stack:
+        stack.enter_context(twice_differentiable())
         recording = stack.enter_context(record(model, x, training))
-        stack.enter_context(autodiff.twice_differentiable())
         tape = stack.enter_context(autodiff.tape())
         stack.enter_context(keras.StatelessScope())
         f = raw_outputs(model(x, training=training), model)

@@ -11,7 +11,7 @@ import tensorflow as tf
 from problems import make
 
 import keras_mgs
-from keras_mgs import autodiff, hooks
+from keras_mgs import hooks, second_order
 
 
 class Thing:
@@ -107,7 +107,7 @@ def test_other_threads_see_tensorflow_as_it_is_during_a_pass():
     def traced():
         return bool(function(x)), tf.nn.moments(x, [0])[1].numpy().tolist()
 
-    with autodiff.twice_differentiable():
+    with second_order.twice_differentiable():
         assert elsewhere(traced) == (False, [0.0, 0.0])
         assert function(x) is True  # as part of the pass
 
@@ -122,8 +122,8 @@ def test_passes_do_without_kernels_that_have_no_second_derivative(make_layer, mo
     def kernel(*args, **kwargs):
         raise AssertionError("cuDNN")
 
-    monkeypatch.setattr(autodiff._RECURRENT, make_layer.__name__.lower(), kernel)
+    monkeypatch.setattr(second_order._RECURRENT, make_layer.__name__.lower(), kernel)
     with pytest.raises(AssertionError, match="cuDNN"):
         model(x)
-    with autodiff.twice_differentiable():
+    with second_order.twice_differentiable():
         np.testing.assert_allclose(model(x), expected, rtol=1e-6)

@@ -39,6 +39,7 @@ class Recording:
         ]
         self._unexplained = {i for i in self._sites if self._owners.get(i) not in self.ruled}
         self._active = []  # layers whose own call is running
+        self._noted = set()  # the ids of weights that their own layers were seen to read
         self._results = {}  # what a layer returned: (layer, its sites, the result), by id
         self._pools = []  # (such a result, how many operations read it, pooling layer, output)
         # The operations that read weights before, or as part of their own layer's call.
@@ -125,7 +126,8 @@ class Recording:
         for weight, site in sites.items():
             self._sites[weight].append(site)
         self._results[id(result)] = layer, list(sites.values()), result
-        self._unexplained |= {id(w) for w in own} - sites.keys()
+        # What could not be seen being read here, may be read elsewhere, unseen as well.
+        self._unexplained |= {id(w) for w in own} - (sites.keys() & self._noted)
         self._reads |= _readers(own) - read_before
         return result
 
@@ -156,7 +158,9 @@ class Recording:
 
     def note_read(self, weight):
         """A weight is read: outside of its own layer's call, no rule can know what for."""
-        if self._owners.get(id(weight)) not in self._active:
+        if self._owners.get(id(weight)) in self._active:
+            self._noted.add(id(weight))
+        else:
             self._unexplained.add(id(weight))
 
 

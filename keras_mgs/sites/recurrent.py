@@ -10,9 +10,6 @@ from keras_mgs.sites.convolution import Window, kernel_site, window
 from keras_mgs.sites.registry import rule
 from keras_mgs.sites.site import Site, written_out
 
-# Keras does not export this class. (To make a layer and ask its cell would start TensorFlow.)
-_ConvLSTMCell = sys.modules[keras.layers.ConvLSTM1D.__base__.__module__].ConvLSTMCell
-
 
 @rule(keras.layers.SimpleRNNCell)
 def simple_cell(layer, call):
@@ -53,7 +50,6 @@ def gru_cell(layer, call):
     return _sites(layer, x, h, z, recurrent=scaled)
 
 
-@rule(_ConvLSTMCell)
 def convolutional_lstm_cell(layer, call):
     """As `lstm_cell`, with convolutions."""
     z, inputs = _lstm_gates(call), window(layer)
@@ -64,6 +60,14 @@ def convolutional_lstm_cell(layer, call):
     second = _by_gates([kernel_site(layer.recurrent_kernel, states, t, z) for t in h])
     bias = [Site(layer.bias, None, z, first.delta)] if layer.use_bias else []
     return [first, second, *bias]
+
+
+# Keras does not export this class. (To make a layer and ask its cell would start TensorFlow.)
+_ConvLSTMCell = getattr(
+    sys.modules[keras.layers.ConvLSTM1D.__base__.__module__], "ConvLSTMCell", None
+)
+if _ConvLSTMCell is not None:  # else the fallback serves it
+    rule(_ConvLSTMCell)(convolutional_lstm_cell)
 
 
 def _sites(layer, x, h, z, recurrent=lambda d: d):

@@ -9,6 +9,7 @@ import keras
 
 from keras_mgs import autodiff, checks, data
 from keras_mgs.outputs import raw_outputs
+from keras_mgs.second_order import twice_differentiable
 from keras_mgs.sites.site import Shape
 from keras_mgs.sites.watching import watch
 
@@ -96,7 +97,7 @@ def _look(model, x, training, sizes, n):
 
     def trial(x):
         with (
-            autodiff.twice_differentiable(),
+            twice_differentiable(),
             autodiff.tape() as tape,
             watch(model) as recording,
             keras.StatelessScope(),

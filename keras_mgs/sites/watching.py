@@ -66,7 +66,9 @@ def watch(model):
         for layer, make in watching:
             stack.enter_context(hooks.replaced(layer, "call", make))
         for weight in recording.weights:
-            # Every way of reading a `keras.Variable` passes through this method.
-            stack.enter_context(hooks.replaced(weight, "_maybe_autocast", noted(weight)))
+            # Every way of reading a `keras.Variable` passes through this method. If not, nothing is
+            # noted, and the fallback serves.
+            if hasattr(weight, "_maybe_autocast"):
+                stack.enter_context(hooks.replaced(weight, "_maybe_autocast", noted(weight)))
         yield recording
     recording.leave_what_others_read()

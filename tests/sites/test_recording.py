@@ -1,11 +1,14 @@
 """Recording: which reads of a weight are seen, and that nothing is left behind."""
 
+import keras
 import numpy as np
+import oracles
 import pytest
 import tensorflow as tf
 from keras import layers, ops
-from problems import Subclassed, sequential
+from problems import Subclassed, announced, make, sequential
 
+import keras_mgs
 from keras_mgs.sites import record
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -60,3 +63,18 @@ def test_everything_is_put_back_even_after_an_exception():
     assert [layer.activation for layer in model.layers] == activations
     for thing in (*model.layers, *model.weights):
         assert not {"call", "_maybe_autocast"} & vars(thing).keys()
+
+
+@pytest.mark.parametrize("name", ["dense, activations", "kernel read by another layer"])
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_keras_that_reads_weights_another_way_is_left_to_the_fallback(
+    name, is_there, monkeypatch
+):
+    model, x = make(name)
+    monkeypatch.setattr(keras.Variable, "value", property(lambda weight: weight._value))
+    if not is_there:
+        (owner,) = (c for c in keras.Variable.__mro__ if "_maybe_autocast" in vars(c))
+        monkeypatch.delattr(owner, "_maybe_autocast")
+    found = []
+    assert announced(lambda: found.append(keras_mgs.jacobian(model, x)))
+    np.testing.assert_allclose(found[0], oracles.jacobian(model, x), rtol=1e-9, atol=1e-12)

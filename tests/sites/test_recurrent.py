@@ -1,13 +1,17 @@
 """The rules of recurrent cells: every step is a position."""
 
+import importlib
+import sys
+
 import keras
 import numpy as np
 import oracles
 import pytest
 from keras import layers
-from problems import randomise, sequential
+from problems import announced, make, randomise, sequential
 
 import keras_mgs
+from keras_mgs.sites import recurrent, registry
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -33,3 +37,23 @@ def test_a_state_kept_between_batches_is_read_and_left_as_it_was():
     j = keras_mgs.jacobian(model, x)
     np.testing.assert_allclose(j, oracles.jacobian(model, x), rtol=1e-9, atol=1e-12)
     np.testing.assert_array_equal(model.layers[1].states[0], state)
+
+
+def test_a_convolutional_cell_has_its_rule():
+    assert registry.find(layers.ConvLSTM1D(1, 2).cell) is recurrent.convolutional_lstm_cell
+
+
+def test_without_keras_class_of_convolutional_cells_the_fallback_serves(monkeypatch):
+    model, x = make("convolutional LSTM, 2D")
+    cell = next(type(v.cell) for v in model.layers if hasattr(v, "cell"))
+    monkeypatch.delattr(sys.modules[cell.__module__], cell.__name__)
+    monkeypatch.delitem(registry._RULES, cell)
+    try:
+        importlib.reload(recurrent)
+        found = []
+        (message,) = announced(lambda: found.append(keras_mgs.jacobian(model, x)))
+    finally:
+        monkeypatch.undo()
+        importlib.reload(recurrent)
+    assert cell.__name__ in message
+    np.testing.assert_allclose(found[0], oracles.jacobian(model, x), rtol=1e-9, atol=1e-12)

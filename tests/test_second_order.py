@@ -1,0 +1,104 @@
+"""Second derivatives stay right, or are refused, when Keras computes in another way."""
+
+import contextlib
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers
+from problems import announced, randomise, sequential
+
+import keras_mgs
+from keras_mgs import second_order
+
+X, Y = np.random.default_rng(1).normal(size=(4, 4)), np.ones((4, 2))
+MOMENTS = tf.nn.moments  # as it is outside of all passes
+WAYS = {
+    "TensorFlow's own, not looked up": lambda x, axes, keepdims: MOMENTS(x, axes, None, keepdims),
+    "exact": lambda x, axes, keepdims: (
+        tf.reduce_mean(x, axes, keepdims=keepdims),
+        tf.math.reduce_variance(x, axes, keepdims=keepdims),
+    ),
+}
+
+
+@pytest.fixture
+def keras_computes_moments(monkeypatch):
+    """Keras as it may be one day: its layers do not call what `tf.nn.moments` is at the time."""
+
+    def by(way):
+        monkeypatch.setattr(
+            sys.modules["keras.src.backend.tensorflow.nn"],
+            "moments",
+            lambda x, axes, keepdims=False, synchronized=False: WAYS[way](x, axes, keepdims),
+        )
+        second_order._inexact.cache_clear()
+
+    yield by
+    monkeypatch.undo()
+    second_order._inexact.cache_clear()
+
+
+def network(normalization):
+    model = sequential((4,), layers.Dense(4, "tanh"), normalization, layers.Dense(2))
+    randomise(model, np.random.default_rng(0))
+    return model
+
+
+def fit(model, penalty):
+    mgs = keras_mgs.MGSModel(model, penalty)
+    mgs.compile("sgd", "mse")
+    mgs.fit(X, Y, verbose=0)
+
+
+USES = {
+    "trace": lambda model: keras_mgs.trace(model, X, training=True),
+    "projection": lambda model: fit(model, keras_mgs.TracePenalty(1.0)),
+    "exact": lambda model: fit(model, keras_mgs.TracePenalty(1.0, "exact")),
+    "loss gradient": lambda model: fit(model, keras_mgs.LossGradientPenalty(1.0)),
+}
+
+
+@pytest.mark.parametrize("use", USES)
+@pytest.mark.parametrize("kind", [layers.BatchNormalization, layers.GroupNormalization])
+def test_statistics_with_a_wrong_second_derivative_are_refused(kind, use, keras_computes_moments):
+    keras_computes_moments("TensorFlow's own, not looked up")
+    layer = kind() if kind is layers.BatchNormalization else kind(1)
+    with pytest.raises(NotImplementedError, match=f"second derivative of {kind.__name__}"):
+        USES[use](network(layer))
+
+
+@pytest.mark.usefixtures("float64")
+def test_what_needs_no_such_statistics_goes_on(keras_computes_moments):
+    frozen = layers.BatchNormalization(trainable=False)
+    models = [
+        network(layer) for layer in (layers.BatchNormalization(), layers.LayerNormalization())
+    ]
+    expected = [keras_mgs.kernel(model, X) for model in models]
+    keras_computes_moments("TensorFlow's own, not looked up")
+    for model, k in zip(models, expected, strict=True):
+        np.testing.assert_allclose(keras_mgs.kernel(model, X), k, rtol=1e-9)
+    assert not announced(lambda: keras_mgs.trace(network(frozen), X, training=True))
+
+
+@pytest.mark.usefixtures("float64")
+def test_another_way_that_is_exact_is_taken(keras_computes_moments):
+    model = network(layers.BatchNormalization())
+    expected = keras_mgs.trace(model, X, training=True)
+    keras_computes_moments("exact")
+    again = network(layers.BatchNormalization())  # compiled anew
+    np.testing.assert_allclose(keras_mgs.trace(again, X, training=True), expected, rtol=1e-9)
+
+
+def absolute(x):
+    return x if tf.reduce_sum(x) > 0 else -x  # in a graph it is AutoGraph that allows this
+
+
+@pytest.mark.parametrize("autograph", [True, False])
+def test_a_function_runs_as_part_of_the_pass_with_autograph_or_without(autograph):
+    inner = tf.function(absolute, autograph=autograph)
+    outer = tf.function(lambda x: inner(x), autograph=False)
+    refused = pytest.raises(TypeError, match="bool")
+    with second_order.twice_differentiable(), contextlib.nullcontext() if autograph else refused:
+        outer.get_concrete_function(tf.ones(1))
