@@ -36,7 +36,7 @@ class MGSModel(keras.Model):
         alpha: the penalty's weight, a number ≥ 0, taken as it is; or a
             `keras.optimizers.schedules` object, asked at every step; or "auto", the default:
             0 until the network has begun to learn, then 0.4 · e / (e + 3) · ‖∇ loss‖ / ‖∇ penalty‖
-            after e epochs, averaged over the steps (see `keras_mgs.alpha`). A penalised step whose
+            after e epochs, averaged over the steps (see `keras_mgs.alpha.rule`). A penalised step whose
             gradient is over twice as long as they have been on average is then shortened to that,
             so that no single step undoes the learning. "log_det" needs a number or a schedule.
             A callback may set `mgs.alpha`, which makes it a number.
@@ -258,7 +258,7 @@ class MGSModel(keras.Model):
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         loss = ops.cast(run.loss, "float64")
         if not _can_be_dealt(y):
-            alphas.say_unlabelled()
+            alphas.warn_unlabelled()
             return [loss, loss, loss]
         added = self.losses
         with keras.StatelessScope(collect_losses=True) as scope:  # metrics shall not see it

@@ -11,7 +11,7 @@ from keras import layers
 from problems import randomise, sequential
 
 from keras_mgs import LogDetPenalty, MGSModel, TracePenalty
-from keras_mgs import alpha as alphas
+from keras_mgs.alpha import rule as alphas
 
 N, BATCH = 12, 4
 
