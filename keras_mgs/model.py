@@ -36,9 +36,10 @@ class MGSModel(keras.Model):
         alpha: the penalty's weight, a number ≥ 0, taken as it is; or a
             `keras.optimizers.schedules` object, asked at every step; or "auto", the default:
             0 until the network has begun to learn, then 0.4 · e / (e + 3) · ‖∇ loss‖ / ‖∇ penalty‖
-            after e epochs, averaged over the steps (see `keras_mgs.alpha.rule`). A penalised step with a
-            gradient over twice as long as they have been on average is then shortened to that,
-            so that no single step undoes the learning. "log_det" needs a number or a schedule.
+            after e epochs, averaged over the steps (see `keras_mgs.alpha.rule`). A penalised step
+            whose gradient is over twice as long as they have been on average is then shortened to
+            that, so that no single step undoes the learning. "log_det" needs a number or a
+            schedule.
             A callback may set `mgs.alpha`, which makes it a number.
         **kwargs: as for `keras.Model`: `name`, …; `dtype` is that of `model`.
 
