@@ -3,11 +3,17 @@
 import contextlib
 import re
 import threading
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import tensorflow as tf
 
-# For what users call in a tf.function of theirs: its AutoGraph would translate our code too.
-as_written = tf.autograph.experimental.do_not_convert
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def as_written(function: Function) -> Function:
+    """Keep the AutoGraph of a tf.function of the user's from translating this function of ours."""
+    return tf.autograph.experimental.do_not_convert(function)
 
 
 def tape():
