@@ -17,7 +17,7 @@ from keras_mgs.rows import every_row
 from keras_mgs.sites import jacobian_blocks
 from keras_mgs.types import Alpha, Data
 
-SAMPLES = 8  # of a batch that stand for it, in a projection
+SAMPLES = 8  # that a projection takes of a batch
 
 
 @keras.saving.register_keras_serializable(package="keras_mgs")

@@ -32,7 +32,7 @@ class ForwardPass:
         recording: the pass's sites; None where the penalty does not need them.
         seed: an integer tensor that differs from step to step.
         part: such a pass of the first samples alone; None where the penalty is of all.
-        gauge: such a pass of the first `SAMPLES`; None where that is of all.
+        gauge: such a pass of the samples by which alpha is chosen; None where these are all.
         loss: the loss, once it is known.
     """
 
@@ -74,9 +74,9 @@ class Penalty(abc.ABC):
     def watching(
         self, model: keras.Model, x: Data, seed: tf.Tensor, training: bool = True
     ) -> Iterator[Callable[..., ForwardPass]]:
-        """Forward passes in this context are recorded: yields a function that runs one.
+        """Record forward passes: yields a function that runs one and returns its `ForwardPass`.
 
-        It takes what to call, the model or what wraps it, and inputs other than `x` if need be.
+        The function takes what to call (the model, or what wraps it) and, if not `x`, the inputs.
         """
         with contextlib.ExitStack() as stack:
             stack.enter_context(twice_differentiable())
@@ -122,7 +122,7 @@ class Penalty(abc.ABC):
 
 
 class KernelPenalty(Penalty):
-    """Base of the penalties of K, which need the outputs alone, and so no more than the model."""
+    """Base of the penalties of K: they need no loss, so a model and its inputs are enough."""
 
     @autodiff.as_written
     def __call__(

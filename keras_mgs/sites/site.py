@@ -62,7 +62,7 @@ class OneHot:
 
 
 class Deferred(NamedTuple):
-    """Features that hold the same numbers many times: not written out before they are needed."""
+    """Features that are made when they are needed, such as patches, which overlap."""
 
     shape: tuple
     make: Callable
