@@ -3,11 +3,17 @@
 import contextlib
 import re
 import threading
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import tensorflow as tf
 
-# For what users call in a tf.function of theirs: its AutoGraph would translate our code too.
-as_written = tf.autograph.experimental.do_not_convert
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def as_written(function: Function) -> Function:
+    """Keep the AutoGraph of a tf.function of the user's from translating this function of ours."""
+    return tf.autograph.experimental.do_not_convert(function)
 
 
 def tape():
@@ -80,7 +86,7 @@ def _without_derivative(error, target):
 def cotangents(tape, f, tensors, rows):
     """δ of each tensor, `δ[r] = vᵀ ∂f/∂tensor` for the r-th vector v of `rows`: (r, n, …).
 
-    One vectorised pass, also where samples are independent: each then has its own vᵀ ∂f.
+    It takes one vectorised reverse pass. A v of (q,) is that of every sample.
     """
     f = tf.convert_to_tensor(f)
 
@@ -123,7 +129,7 @@ def _map_rows(function, vectors):
 
 @contextlib.contextmanager
 def _unlogged():
-    """What this thread tries, TensorFlow does not log: there is another way where it fails."""
+    """Keep TensorFlow from logging this thread's errors, for which there is another way."""
     thread = threading.get_ident()
 
     def kept(record):
@@ -138,12 +144,12 @@ def _unlogged():
 
 
 def after(tensors):
-    """What is built in this context runs when `tensors` are known, not when its own inputs are."""
+    """Operations built in this context wait until `tensors` are known."""
     return tf.control_dependencies(tensors)
 
 
 def one_by_one(function, tensors, dtype):
-    """`function` over the first axis in a loop, which holds what one call needs, and no more."""
+    """`function` over the first axis, one call after the other, to need little memory."""
     return tf.map_fn(function, tensors, fn_output_signature=dtype, parallel_iterations=1)
 
 

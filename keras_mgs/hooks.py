@@ -1,4 +1,4 @@
-"""Functions that stand in for others, in the thread that asks for it and in no other."""
+"""Replacing functions and attributes for a time, in one thread only."""
 
 import contextlib
 import threading
@@ -38,9 +38,9 @@ class _Hook:
 
 @contextlib.contextmanager
 def replaced(thing, name, make):
-    """Calls of the function `name` of `thing` go to `make(what it was)` in this thread.
+    """In this context, and this thread, `thing.name` is `make(original)`.
 
-    All other threads go on with what it was, and the last one to end puts it back.
+    Other threads still call the original. The last thread to leave puts it back.
     """
     key, thread = (id(thing), name), threading.get_ident()
     with _LOCK:
@@ -69,9 +69,9 @@ def is_own(thing, name):
 
 
 def with_attributes(thing, bases=(), **values):
-    """`thing`, its state and all, but with other values of some attributes for who has this one.
+    """A double of `thing` that shares its state, but has other values of the attributes given.
 
-    What its class does not define itself is then that of `bases`.
+    `bases` are further base classes: they define what the class of `thing` does not.
     """
 
     def fixed(value):

@@ -12,12 +12,15 @@ from keras_mgs import autodiff, checks, data, pieces
 from keras_mgs.gram import EPSILON, regularised_log_det
 from keras_mgs.outputs import raw_outputs
 from keras_mgs.sites import survey
+from keras_mgs.types import Data
 
 _LARGEST = 2**14  # rows of K; their eigenvalues take minutes at every measurement
 
 
 @autodiff.as_written
-def jacobian(model, x, *, training=False, batch_size=None):
+def jacobian(
+    model: keras.Model, x: Data, *, training: bool = False, batch_size: int | None = None
+) -> tf.Tensor:
     """Jacobian of the raw outputs with respect to the trainable weights.
 
     `J[i, a] = ∂f_a(x_i) / ∂θ`, θ being `model.trainable_weights`, each flattened in C order, and
@@ -55,7 +58,14 @@ def jacobian(model, x, *, training=False, batch_size=None):
 
 
 @autodiff.as_written
-def kernel(model, x, x2=None, *, training=False, batch_size=None):
+def kernel(
+    model: keras.Model,
+    x: Data,
+    x2: Data = None,
+    *,
+    training: bool = False,
+    batch_size: int | None = None,
+) -> tf.Tensor:
     """The MGS kernel of a batch, or between two: how far learning one sample moves another.
 
     `K[i*q + a, j*q + b] = J[i, a] · J2[j, b]`, a sum over all trainable weights. A step of gradient
@@ -85,7 +95,9 @@ def kernel(model, x, x2=None, *, training=False, batch_size=None):
 
 
 @autodiff.as_written
-def trace(model, x, *, training=False, batch_size=None):
+def trace(
+    model: keras.Model, x: Data, *, training: bool = False, batch_size: int | None = None
+) -> tf.Tensor:
     """Trace of the MGS kernel: `tr K = Σ J² = Σ_i λ_i`, summed over samples and outputs.
 
     Small: the network learns in groups. Growing: it memorises.
@@ -111,7 +123,9 @@ def trace(model, x, *, training=False, batch_size=None):
 
 
 @autodiff.as_written
-def sample_traces(model, x, *, training=False, batch_size=None):
+def sample_traces(
+    model: keras.Model, x: Data, *, training: bool = False, batch_size: int | None = None
+) -> tf.Tensor:
     """Each sample's share of tr K: `Σ_a ‖J[i, a]‖²`, how far the sample can move its own outputs.
 
     Args:
@@ -135,7 +149,14 @@ def sample_traces(model, x, *, training=False, batch_size=None):
 
 
 @autodiff.as_written
-def log_det(model, x, *, epsilon=EPSILON, training=False, batch_size=None):
+def log_det(
+    model: keras.Model,
+    x: Data,
+    *,
+    epsilon: float = EPSILON,
+    training: bool = False,
+    batch_size: int | None = None,
+) -> tf.Tensor:
     """Log determinant of the MGS kernel, kept finite where it is singular.
 
     `log det(K + ε I)` with `ε = epsilon * tr K / (n*q)`, in float64, by Cholesky's decomposition.
@@ -167,7 +188,9 @@ def log_det(model, x, *, epsilon=EPSILON, training=False, batch_size=None):
 
 
 @autodiff.as_written
-def eigenvalues(model, x, *, training=False, batch_size=None):
+def eigenvalues(
+    model: keras.Model, x: Data, *, training: bool = False, batch_size: int | None = None
+) -> tf.Tensor:
     """Eigenvalues of the MGS kernel in ascending order, in float64.
 
     Those below about 1e-12 of the largest are rounding in a float32 model, and may be negative.

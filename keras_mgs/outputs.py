@@ -22,7 +22,7 @@ _MOVING = {
     "TensorListConcatV2", "TensorListFromTensor", "TensorListGetItem", "TensorListSetItem",
     "TensorListStack", "Tile", "Transpose", "Unpack",
 }  # fmt: skip
-# Whatever else these make of nothing but probabilities and constants, is made of probabilities.
+# These combine entries: from probabilities and constants they make what cannot be undone.
 _COMBINING = _MOVING | {
     "Add", "AddN", "AddV2", "BatchMatMulV2", "BatchMatMulV3", "ClipByValue", "Cumsum", "DivNoNan",
     "Einsum", "Exp", "Log", "Log1p", "MatMul", "Max", "Maximum", "Mean", "Min", "Minimum", "Mul",
@@ -35,7 +35,7 @@ _CALLS = {
     "If": "then_branch", "PartitionedCall": "f", "StatefulPartitionedCall": "f",
     "StatelessIf": "then_branch", "StatelessWhile": "body", "While": "body",
 }  # fmt: skip
-_RENAMED = {"dim", "split_dim", "squeeze_dims"}  # in Python they are the `axis`
+_RENAMED = {"dim", "split_dim", "squeeze_dims"}  # attributes that tf.raw_ops calls `axis`
 _WARNED: set = set()
 _WARNED_MODELS: weakref.WeakSet = weakref.WeakSet()
 
@@ -44,11 +44,11 @@ def raw_outputs(outputs, model=None):
     """`f`, (n, q): all outputs before any normalisation, flattened per sample and concatenated.
 
     `outputs` is what a Keras model returned: a tensor, or a list or dict of tensors. A softmax or
-    sigmoid at the end is undone. Paper, section 3: f is the network's raw output. `model`: whose
-    outputs they are, so that it is warned of once.
+    sigmoid at the end is undone. Paper, section 3: f is the network's raw output. `model` is whose
+    outputs they are: each model is warned of once.
 
-    Beside others, outputs that have no derivative (integers, strings) are left out, and scalars,
-    which belong to no sample.
+    Outputs without a derivative (integers, strings), and scalars, which belong to no sample, are
+    left out if there are others.
     """
     parts, left_out = [], list[Exception]()
     for y in keras.tree.flatten(outputs):

@@ -17,7 +17,7 @@ def first(x, size):
 
 
 def dealt(labels):
-    """Each sample's labels given to one half a batch away; None stays None."""
+    """Labels moved on by half a batch, so that each sample has another's; None stays None."""
 
     def deal(t):
         return None if t is None else tf.roll(t, tf.shape(t)[0] // 2, 0)

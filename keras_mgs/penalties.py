@@ -2,18 +2,22 @@
 
 import contextlib
 import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import keras
+import tensorflow as tf
 from keras import ops
 
 from keras_mgs import alpha as alphas
 from keras_mgs import autodiff, checks, norms, parts, replicas
 from keras_mgs.gram import EPSILON, as_matrix, gram, regularised_log_det
-from keras_mgs.penalty import KernelPenalty, Penalty
+from keras_mgs.penalty import ForwardPass, KernelPenalty, Penalty
 from keras_mgs.rows import every_row
 from keras_mgs.sites import jacobian_blocks
+from keras_mgs.types import Alpha, Data
 
-SAMPLES = 8  # of a batch that stand for it, in a projection
+SAMPLES = 8  # that a projection takes of a batch
 
 
 @keras.saving.register_keras_serializable(package="keras_mgs")
@@ -52,7 +56,14 @@ class TracePenalty(KernelPenalty):
     Reference: Szolnoky et al., NeurIPS 2022, section 5.
     """
 
-    def __init__(self, alpha="auto", estimator="hutchinson", probes=1, every=8, samples=SAMPLES):
+    def __init__(
+        self,
+        alpha: Alpha = "auto",
+        estimator: str = "hutchinson",
+        probes: int = 1,
+        every: int = 8,
+        samples: int | None = SAMPLES,
+    ) -> None:
         super().__init__(alpha, every)
         self.estimator = checks.choice("estimator", estimator, ("hutchinson", "exact"))
         self.probes = checks.count("probes", probes)
@@ -60,7 +71,9 @@ class TracePenalty(KernelPenalty):
         self.needs_sites = estimator == "exact"
 
     @contextlib.contextmanager
-    def watching(self, model, x, seed, training=True):
+    def watching(
+        self, model: keras.Model, x: Data, seed: tf.Tensor, training: bool = True
+    ) -> Iterator[Callable[..., ForwardPass]]:
         def separable(samples):
             return parts.separable(model, x, samples, training)
 
@@ -80,16 +93,16 @@ class TracePenalty(KernelPenalty):
 
             yield with_parts
 
-    def value(self, run):
+    def value(self, run: ForwardPass) -> tf.Tensor:
         if self.estimator == "exact":
             return sum(ops.sum(b.sample_traces()) for b in _blocks(run))
         return self._projections(run, run.part or run, self.probes)
 
     @property
-    def measures_itself(self):
+    def measures_itself(self) -> bool:
         return (self.estimator, self.probes, self.samples) == ("hutchinson", 1, SAMPLES)
 
-    def gauge(self, run):
+    def gauge(self, run: ForwardPass) -> tf.Tensor:
         return self._projections(run, run.gauge or run, 1)
 
     def _projections(self, run, part, probes):
@@ -97,7 +110,7 @@ class TracePenalty(KernelPenalty):
         n, m = (ops.cast(ops.shape(r.f)[0], value.dtype) for r in (run, part))
         return n / m * value
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         own = {"estimator": self.estimator, "probes": self.probes, "samples": self.samples}
         return {**super().get_config(), **own}
 
@@ -129,15 +142,15 @@ class LogDetPenalty(KernelPenalty):
     needs_sites = True
     automatic = False
 
-    def __init__(self, alpha, epsilon=EPSILON, every=1):
+    def __init__(self, alpha: Alpha, epsilon: float = EPSILON, every: int = 1) -> None:
         super().__init__(alpha, every)
         self.epsilon = checks.positive("epsilon", epsilon)
 
-    def value(self, run):
+    def value(self, run: ForwardPass) -> tf.Tensor:
         blocks = _blocks(run)
         return regularised_log_det(as_matrix(gram(blocks, blocks, "float64")), self.epsilon)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "epsilon": self.epsilon}
 
 
@@ -166,13 +179,15 @@ class LossGradientPenalty(Penalty):
 
     automatic = False
 
-    def __init__(self, alpha, wrt="weights", every=1):
+    def __init__(self, alpha: Alpha, wrt: str = "weights", every: int = 1) -> None:
         super().__init__(alpha, every)
         self.wrt = checks.choice("wrt", wrt, ("weights", "inputs"))
         self.needs_inputs = wrt == "inputs"
 
     @contextlib.contextmanager
-    def watching(self, model, x, seed, training=True):
+    def watching(
+        self, model: keras.Model, x: Data, seed: tf.Tensor, training: bool = True
+    ) -> Iterator[Callable[..., ForwardPass]]:
         dtypes = {keras.backend.standardize_dtype(t.dtype) for t in keras.tree.flatten(x)}
         if self.needs_inputs and any("float" not in dtype for dtype in dtypes):
             raise TypeError(
@@ -183,11 +198,11 @@ class LossGradientPenalty(Penalty):
         with super().watching(model, x, seed, training) as forward:
             yield forward
 
-    def value(self, run):
+    def value(self, run: ForwardPass) -> tf.Tensor:
         sources = run.weights if self.wrt == "weights" else keras.tree.flatten(run.x)
         return norms.of_products(autodiff.gradient(run.tape, run.loss, sources, dense=False))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "wrt": self.wrt}
 
 

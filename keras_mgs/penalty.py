@@ -3,7 +3,8 @@
 import abc
 import contextlib
 import dataclasses
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 import keras
 import tensorflow as tf
@@ -14,6 +15,9 @@ from keras_mgs import autodiff, checks, data
 from keras_mgs.outputs import raw_outputs
 from keras_mgs.second_order import twice_differentiable
 from keras_mgs.sites import record
+from keras_mgs.types import Alpha, Data, Step
+
+Self = TypeVar("Self", bound="Penalty")
 
 
 @dataclasses.dataclass
@@ -28,7 +32,7 @@ class ForwardPass:
         recording: the pass's sites; None where the penalty does not need them.
         seed: an integer tensor that differs from step to step.
         part: such a pass of the first samples alone; None where the penalty is of all.
-        gauge: such a pass of the first `SAMPLES`; None where that is of all.
+        gauge: such a pass of the samples by which alpha is chosen; None where these are all.
         loss: the loss, once it is known.
     """
 
@@ -58,19 +62,21 @@ class Penalty(abc.ABC):
     that depends on settings.
     """
 
-    needs_sites = False
+    needs_sites: bool = False
     needs_inputs = False
     automatic = True
 
-    def __init__(self, alpha, every):
+    def __init__(self, alpha: Alpha, every: int) -> None:
         self.alpha = alphas.parse(alpha, self.automatic, type(self).__name__)
         self.every = checks.count("every", every)
 
     @contextlib.contextmanager
-    def watching(self, model, x, seed, training=True):
-        """Forward passes in this context are recorded: yields a function that runs one.
+    def watching(
+        self, model: keras.Model, x: Data, seed: tf.Tensor, training: bool = True
+    ) -> Iterator[Callable[..., ForwardPass]]:
+        """Record forward passes: yields a function that runs one and returns its `ForwardPass`.
 
-        It takes what to call, the model or what wraps it, and inputs other than `x` if need be.
+        The function takes what to call (the model, or what wraps it) and, if not `x`, the inputs.
         """
         with contextlib.ExitStack() as stack:
             stack.enter_context(twice_differentiable())
@@ -89,37 +95,39 @@ class Penalty(abc.ABC):
             yield forward
 
     @abc.abstractmethod
-    def value(self, run):
+    def value(self, run: ForwardPass) -> tf.Tensor:
         """What is penalised, a scalar, differentiable once more; `run` is a `ForwardPass`."""
 
     @property
-    def measures_itself(self):
+    def measures_itself(self) -> bool:
         """Whether alpha="auto" measures the gradient of `value` itself, or of `gauge`.
 
         α must not depend on how noisy an estimate the settings make of the penalty.
         """
         return True
 
-    def gauge(self, run):
+    def gauge(self, run: ForwardPass) -> tf.Tensor:
         """What stands for `value` where it does not measure itself."""
         return self.value(run)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {"alpha": alphas.serialize(self.alpha), "every": self.every}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls: type[Self], config: dict[str, Any]) -> Self:
         return cls(**config)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return _call(self)
 
 
 class KernelPenalty(Penalty):
-    """Base of the penalties of K, which need the outputs alone, and so no more than the model."""
+    """Base of the penalties of K: they need no loss, so a model and its inputs are enough."""
 
     @autodiff.as_written
-    def __call__(self, model, x, step, training=True):
+    def __call__(
+        self, model: keras.Model, x: Data, step: Step, training: bool = True
+    ) -> tuple[Any, tf.Tensor]:
         """Run the model, and say what to add to its loss: for a training loop of your own.
 
         `penalty = alpha * every * value` on the steps 0, every, 2·every, …, and 0 on the others.

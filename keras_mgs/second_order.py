@@ -1,4 +1,4 @@
-"""Forward passes that can be differentiated twice, where TensorFlow or Keras prevents it."""
+"""Forward passes that can be differentiated twice."""
 
 import contextlib
 import functools
@@ -34,8 +34,8 @@ def _replaced():
     `tf.nn.moments`, which batch and group normalisation call, stops the gradient from the variance
     to the mean: right for a first derivative, where that part is zero, and wrong for a second.
 
-    A `tf.function` of the user's, traced before, would keep that, and hide the layers that it
-    calls. So it runs as part of the pass.
+    A `tf.function` that was traced before would keep that, and hide the layers that it calls: it
+    is run as part of the pass.
 
     cuDNN's LSTM and GRU have no second derivative. Keras has forms made of other operations, which
     it takes where there is no cuDNN.

@@ -93,7 +93,7 @@ class Factors:
                 uu = ops.cast(u[None, :, :, None] == u2[:, :, None, :], dtype)
             else:
                 uu = ops.einsum("gsk,mgtk->mgst", u, u2)
-            # What δ' is at the positions of sample i, in units of u · u': (m, r', G, S, c).
+            # Σ_t (u[i, s] · u'[j, t]) δ'[b, j, t], at the positions s of sample i.
             spread = ops.reshape(ops.matmul(uu[:, None], delta2), (m * r2, size))
             return ops.matmul(ops.reshape(delta, (r, size)), ops.transpose(spread))
 
@@ -146,7 +146,7 @@ class Explicit:
 
 
 class Bias(Explicit):
-    """The block of what is added to a kernel's one position: its cotangents, so its products."""
+    """The block of a bias beside a kernel at one position, which has the same cotangents."""
 
     def __init__(self, j, kernel):
         super().__init__(j)
@@ -219,7 +219,7 @@ def _as_one_sample(site, delta):
 
 
 def _adds_to_one_position(kernel, bias):
-    """Whether sites are a single kernel's, at one position, and a bias's for all that it makes."""
+    """Whether a bias is added to all that a single kernel, at one position, makes."""
     if not (kernel and bias) or len(kernel) + len(bias) > 2:
         return False
     (kernel,), (bias,) = kernel, bias
@@ -261,7 +261,7 @@ def jacobian_blocks(tape, f, recording, rows):
             j = next(jacobians) if group is None else ops.zeros((*shape, *weight.shape), dtype)
             return Explicit(ops.cast(ops.reshape(j, (*shape, math.prod(weight.shape))), dtype))
         pairs = [(s, s.delta(*(ops.cast(deltas[id(t)], dtype) for t in s.tensors))) for s in group]
-        with autodiff.after([d for _, d in pairs]):  # or the features of all layers lie in memory
+        with autodiff.after([d for _, d in pairs]):  # else all layers' features are in memory
             pairs = [(s.cast(dtype), d) for s, d in pairs]
         if rows.coupled:
             pairs = [_as_one_sample(s, d) for s, d in pairs]

@@ -20,38 +20,38 @@ class Call:
             `recurrent_activation`.
     """
 
-    function: Callable
-    args: tuple
-    kwargs: dict
+    function: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
     result: Any
-    handed: list
+    handed: list[tuple[str, Any, Any]]
 
     @property
-    def x(self):
+    def x(self) -> tf.Tensor:
         """The layer's first input, (n, …), a dense tensor."""
         x = self.args[0] if self.args else next(iter(self.kwargs.values()))
         return tf.sparse.to_dense(x) if isinstance(x, tf.SparseTensor) else x
 
     @property
-    def z(self):
+    def z(self) -> tf.Tensor:
         """What it handed to its activation; without one, what it returned."""
         return self.handed[0][1] if self.handed else self.result
 
     @property
-    def training(self):
+    def training(self) -> bool:
         """Whether it ran as in training."""
         return bool(self.kwargs.get("training"))
 
-    def named(self, name):
+    def named(self, name: str) -> list[tuple[str, Any, Any]]:
         """Those of `handed` that went to the activation of this name."""
         return [entry for entry in self.handed if entry[0] == name]
 
     @property
-    def has_known_shape(self):
+    def has_known_shape(self) -> bool:
         """Whether all sizes but that of the batch are known: rules count positions by them."""
         return all(None not in t.shape[1:] for t in keras.tree.flatten((self.x, self.z)))
 
-    def repeated(self, values):
+    def repeated(self, values: list[tuple[keras.Variable, tf.Tensor]]) -> Any:
         """The result with other values of some weights, a list of (weight, tensor)."""
         with keras.StatelessScope(state_mapping=values):
             return self.function(*self.args, **self.kwargs)

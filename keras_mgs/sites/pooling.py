@@ -10,7 +10,7 @@ from keras_mgs.sites.site import Deferred, OneHot, Shape, Site, elementwise, wri
 
 POOLS = (keras.layers.MaxPooling1D, keras.layers.MaxPooling2D, keras.layers.MaxPooling3D)
 _LAYERS = (keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
-_MOST = 4  # times as many features as without pooling: they differ by channel then
+_MOST = 4  # times the features of the convolution alone: after pooling, each channel has its own
 
 
 def pooled(layer, sites, a, pool, y):

@@ -57,9 +57,9 @@ class Recording:
     def check(self, tape, f):
         """End the recording of a pass, once f is there.
 
-        Leave to the fallback what its sites cannot tell apart by sample. That is a site whose first
-        axis is not the samples', that lives in a loop's body, or that the tape did not see
-        (gradient checkpointing).
+        A weight is left to the fallback if the first axis of one of its sites is not that of the
+        samples, if the site is in the body of a loop, or if the tape did not see it (gradient
+        checkpointing).
         """
         self._look_through_pools()
         seen = [(i, t) for i, group in self._sites.items() for s in group for t in s.tensors]
@@ -126,7 +126,7 @@ class Recording:
         for weight, site in sites.items():
             self._sites[weight].append(site)
         self._results[id(result)] = layer, list(sites.values()), result
-        # What could not be seen being read here, may be read elsewhere, unseen as well.
+        # A weight that was not seen being read here may be read elsewhere without being seen.
         self._unexplained |= {id(w) for w in own} - (sites.keys() & self._noted)
         self._reads |= _readers(own) - read_before
         return result
@@ -151,7 +151,7 @@ class Recording:
         self._pools.clear()
 
     def leave_what_others_read(self):
-        """End the watching: a function that was traced before may read a weight unseen."""
+        """Leave weights to the fallback that others read, such as a function traced before."""
         for weight in self.weights:
             if _readers([weight]) - self._reads:
                 self._unexplained.add(id(weight))

@@ -1,9 +1,18 @@
 """Which rule serves which layer class."""
 
-_RULES: dict[type, object] = {}
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+import keras
+
+from keras_mgs.sites.call import Call
+from keras_mgs.sites.site import Site
+
+Rule: TypeAlias = Callable[[Any, Call], "Sequence[Site] | None"]
+_RULES: dict[type, Rule] = {}
 
 
-def rule(*classes):
+def rule(*classes: type) -> Callable[[Rule], Rule]:
     """Decorate `rule(layer, call)` as the rule of these exact layer classes.
 
     It is given each call of the layer, a `keras_mgs.sites.Call`, and returns a `Site` for every
@@ -23,7 +32,7 @@ def rule(*classes):
     ...     return [elementwise(layer.scale, call.x, call.z)]
     """
 
-    def register(function):
+    def register(function: Rule) -> Rule:
         for cls in classes:
             _RULES[cls] = function
         return function
@@ -31,6 +40,6 @@ def rule(*classes):
     return register
 
 
-def find(layer):
+def find(layer: keras.layers.Layer) -> Any:
     """The rule of a layer, or None."""
     return _RULES.get(type(layer))

@@ -5,6 +5,8 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import keras
+import tensorflow as tf
 from keras import ops
 
 
@@ -31,16 +33,16 @@ class Site:
     weight: Any
     u: Any
     z: Any
-    delta: Callable
-    arrange: Callable | None = None
-    linear: Callable | None = None
+    delta: Callable[..., Any]
+    arrange: Callable[[Any], Any] | None = None
+    linear: Callable[[Any], Any] | None = None
 
     @property
-    def tensors(self):
+    def tensors(self) -> tuple[Any, ...]:
         """z as a tuple."""
         return self.z if isinstance(self.z, tuple) else (self.z,)
 
-    def cast(self, dtype):
+    def cast(self, dtype: str) -> "Site":
         """With features in `dtype`, written out."""
         u = written_out(self.u)
         u = u if u is None or isinstance(u, OneHot) else ops.cast(u, dtype)
@@ -55,12 +57,12 @@ class OneHot:
     size: int
 
     @property
-    def shape(self):
+    def shape(self) -> tuple[Any, ...]:
         return (*self.indices.shape, 1, self.size)
 
 
 class Deferred(NamedTuple):
-    """Features that hold the same numbers many times: not written out before they are needed."""
+    """Features that are made when they are needed, such as patches, which overlap."""
 
     shape: tuple
     make: Callable
@@ -108,14 +110,19 @@ class Shape(NamedTuple):
         return "gram" if over_positions < rows**2 * self.k * self.c else "rows"
 
 
-def matrix(weight, x, z):
+def matrix(weight: keras.Variable, x: tf.Tensor, z: tf.Tensor) -> Site:
     """The site of `z = x @ weight`, x (n, …, k) and z (n, …, c)."""
     positions = math.prod(z.shape[1:-1])
     u = ops.reshape(x, (-1, positions, 1, x.shape[-1]))
     return Site(weight, u, z, lambda d: _reshape(d, (positions, 1, z.shape[-1])))
 
 
-def elementwise(weight, u, z, shape=None):
+def elementwise(
+    weight: keras.Variable,
+    u: tf.Tensor | None,
+    z: tf.Tensor,
+    shape: tuple[int, ...] | None = None,
+) -> Site:
     """The site of `z = u * weight`, or of `z = … + weight` where `u` is None.
 
     Args:
