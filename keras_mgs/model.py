@@ -2,13 +2,25 @@
 
 import inspect
 import math
+from typing import Any
 
 import keras
 import tensorflow as tf
 from keras import ops
 
 from keras_mgs import alpha as alphas
-from keras_mgs import autodiff, checks, epochs, parts, penalties, replicas, slices, wrapped
+from keras_mgs import (
+    autodiff,
+    checks,
+    epochs,
+    graphs,
+    parts,
+    penalties,
+    replicas,
+    slices,
+    trackers,
+    wrapped,
+)
 from keras_mgs.data import number_of_samples, training_data
 
 
@@ -16,16 +28,17 @@ from keras_mgs.data import number_of_samples, training_data
 class MGSModel(keras.Model):
     """A Keras model whose training step adds an MGS penalty to the loss.
 
-    `loss + alpha * tr K` (or `alpha * log det K`), K = J Jᵀ being the MGS kernel of the batch: the
-    network is made to learn samples in groups instead of one by one. Compile it and fit it as any
-    Keras model. It wraps `model`, which stays what it was: `mgs.model` is what to deploy.
+    The training loss is `loss + alpha * tr K` (or `alpha * log det K`), where K = J Jᵀ is the MGS
+    kernel of the batch. It makes the network learn samples in groups instead of one by one. Compile
+    and fit it as any Keras model. It wraps `model`, whose class and configuration stay as they are:
+    `mgs.model` is what to deploy.
 
     History gains two training metrics: `mgs_penalty`, α·tr K (or α·log det K), the mean over the
-    epoch's penalised steps, and `mgs_alpha`. `loss` is the loss without the penalty. A penalty
-    without a finite gradient leaves a plain step: `mgs_skipped` counts these, if there are any.
+    epoch's penalised steps, and `mgs_alpha`. `loss` is the loss without the penalty. A step whose
+    penalty has no finite gradient is made without it; if there are any, `mgs_skipped` counts them.
 
-    What `model` has of its own of `compute_loss`, `compute_metrics`, metrics, `test_step`,
-    `predict_step`, `fit`, `evaluate`, `predict` and `compile` is used.
+    Where `model` has its own `compute_loss`, `compute_metrics`, metrics, `test_step`,
+    `predict_step`, `fit`, `evaluate`, `predict` or `compile`, these are used.
 
     Under a `tf.distribute` strategy each replica penalises its own part of the batch, and the
     penalties add up: tr K is that of the whole batch, log det K the sum of those of the parts.
@@ -33,14 +46,13 @@ class MGSModel(keras.Model):
     Args:
         model: a built `keras.Model` with trainable weights.
         penalty: "trace", "log_det", or a `TracePenalty`, `LogDetPenalty`, `LossGradientPenalty`.
-        alpha: the penalty's weight, a number ≥ 0, taken as it is; or a
-            `keras.optimizers.schedules` object, asked at every step; or "auto", the default:
-            0 until the network has begun to learn, then 0.4 · e / (e + 3) · ‖∇ loss‖ / ‖∇ penalty‖
-            after e epochs, averaged over the steps (see `keras_mgs.alpha.rule`). A penalised step
-            whose gradient is over twice as long as they have been on average is then shortened to
-            that, so that no single step undoes the learning. "log_det" needs a number or a
-            schedule.
-            A callback may set `mgs.alpha`, which makes it a number.
+        alpha: the penalty's weight. A number ≥ 0 is taken as it is. A `keras.optimizers.schedules`
+            object is asked at every step. "auto", the default, is 0 until the network has begun to
+            learn; after e epochs it is 0.4 · e / (e + 3) · ‖∇ loss‖ / ‖∇ penalty‖, averaged over
+            the steps (see `keras_mgs.alpha.rule`). "auto" also shortens the gradient of a penalised
+            step to twice the average length of those before, so that no single step undoes the
+            learning. "log_det" needs a number or a schedule. A callback may set `mgs.alpha`, which
+            makes it a number.
         **kwargs: as for `keras.Model`: `name`, …; `dtype` is that of `model`.
 
     Raises:
@@ -59,7 +71,13 @@ class MGSModel(keras.Model):
     Reference: Szolnoky et al., NeurIPS 2022, section 5.
     """
 
-    def __init__(self, model, penalty="trace", alpha=None, **kwargs):
+    def __init__(
+        self,
+        model: keras.Model,
+        penalty: str | penalties.Penalty = "trace",
+        alpha: float | str | keras.optimizers.schedules.LearningRateSchedule | None = None,
+        **kwargs: Any,
+    ) -> None:
         checks.built(model)  # layers may be frozen, and freed again before `fit`
         wrapped.check(model)
         # Inputs reach the network as they are; it casts them itself.
@@ -79,61 +97,60 @@ class MGSModel(keras.Model):
             trainable=False,
             autocast=False,
         )
-        self._penalty_tracker = _LastMean(self._last, name="mgs_penalty")
-        self._alpha_tracker = _Reading(self._alpha.now, name="mgs_alpha")
+        self._penalty_tracker = trackers.LastMean(self._last, name="mgs_penalty")
+        self._alpha_tracker = trackers.Reading(self._alpha.now, name="mgs_alpha")
         wrapped.take_over(self, model)
         self.built = True
 
     @property
-    def alpha(self):
-        """The penalty's weight in the last step, a float.
-
-        Until a step has set it, "auto" and schedules are what was given.
-        """
+    def alpha(self) -> float | str | keras.optimizers.schedules.LearningRateSchedule:
+        """The penalty's weight in the last step, a float; before the first step, what was given."""
         return self._alpha.current
 
     @alpha.setter
-    def alpha(self, value):
+    def alpha(self, value: float) -> None:
         alpha = checks.number("alpha", value)
         if alpha < 0:
             raise ValueError(f"Expected `alpha` to be at least 0. Received: alpha={value!r}.")
         self._alpha.set(alpha)
 
     @property
-    def output_names(self):
+    def output_names(self) -> list[str] | None:
         """The names by which `compile` may give losses and metrics; None if there are none."""
         return getattr(self.model, "output_names", None)
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
         return self.model(inputs, training=training)
 
     @property
-    def metrics(self):
-        found = super().metrics
-        model = getattr(self, "model", None)  # not yet there while Keras sets this one up
-        return found if model is None else wrapped.metrics(self, model, found)
+    def metrics(self) -> list[keras.metrics.Metric]:
+        of_keras = super().metrics
+        model = getattr(self, "model", None)  # None while Keras sets this model up
+        return of_keras if model is None else wrapped.metrics(self, model, of_keras)
 
-    def fit(self, x=None, y=None, *args, **kwargs):
-        """As `keras.Model.fit`, after a look at data that come as arrays.
+    def fit(
+        self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any
+    ) -> keras.callbacks.History:
+        """As `keras.Model.fit`, after a check of data that are arrays.
 
-        NaN and infinity, inputs that do not fit the model, and lengths that differ raise a
-        ValueError.
+        Raises:
+            ValueError: the data hold NaN or infinity, do not fit the model, or differ in length.
         """
         checks.model(self.model)
         replicas.check(self)
-        given = inspect.signature(keras.Model.fit).bind(self, x, y, *args, **kwargs)
-        weight = given.arguments.get("sample_weight")
-        own_loss = "compute_loss" in vars(self)  # that of the model, of which nothing is known
+        bound = inspect.signature(keras.Model.fit).bind(self, x, y, *args, **kwargs)
+        weight = bound.arguments.get("sample_weight")
+        own_loss = "compute_loss" in vars(self)  # the wrapped model's, which may take any labels
         loss = None if own_loss else getattr(self, "loss", None)
         training_data(self.model, loss, x, y, weight)
-        with epochs.followed(self, given.arguments.get("callbacks")) as callbacks:
-            given.arguments["callbacks"] = callbacks
-            return super().fit(*given.args[1:], **given.kwargs)
+        with epochs.followed(self, bound.arguments.get("callbacks")) as callbacks:
+            bound.arguments["callbacks"] = callbacks
+            return super().fit(*bound.args[1:], **bound.kwargs)
 
-    def train_step(self, data):
+    def train_step(self, data: Any) -> dict[str, Any]:
         if tf.distribute.has_strategy():  # there Keras has made all variables before
             return self._step(data)
-        with tf.variable_creator_scope(_outside):
+        with graphs.lifted_variables():
             if not self.optimizer.built:  # first, or the loss scale would be traced as a constant
                 with tf.init_scope():  # some start from constants, which must not be traced
                     self.optimizer.build(self.trainable_variables)
@@ -154,24 +171,24 @@ class MGSModel(keras.Model):
         return logs
 
     def _either_step(self, data, step):
-        """Gradients and logs of a plain or of a penalised step, as the count of steps says."""
-        acts = ops.equal(step % self.penalty.every, 0)
+        """Gradients and logs of a penalised step once in `every`, and else of a plain one."""
+        is_penalised = ops.equal(step % self.penalty.every, 0)
 
-        # Each branch has a forward pass of its own: what the penalty needs of one, and where
-        # TensorFlow therefore cannot fuse operations, would slow down the plain steps.
+        # Each branch has a forward pass of its own: what the penalty needs of it would slow down
+        # the plain steps, as TensorFlow could fuse fewer operations.
         if replicas.count() == 1:
-            penalised = _apart(lambda: self._penalised_step(data, step))
-            return tf.cond(acts, penalised, lambda: self._plain_step(data))
+            penalised = graphs.not_inlined(lambda: self._penalised_step(data, step))
+            return tf.cond(is_penalised, penalised, lambda: self._plain_step(data))
 
-        # Replicas can only speak to each other outside of a conditional.
+        # Replicas can only exchange tensors outside of a conditional.
         def plain():
             gradients, *results = self._plain_gradients(data)
             return self._of_loss_alone(slices.dense(gradients)), *results
 
-        penalised = _apart(lambda: self._gradients(data, step))
-        found, *results = tf.cond(acts, penalised, plain)
-        found = replicas.total(found)
-        gradients = tf.cond(acts, lambda: self._balance(found), lambda: found.loss)
+        penalised = graphs.not_inlined(lambda: self._gradients(data, step))
+        computed, *results = tf.cond(is_penalised, penalised, plain)
+        computed = replicas.total(computed)
+        gradients = tf.cond(is_penalised, lambda: self._balance(computed), lambda: computed.loss)
         return [g / replicas.count() for g in gradients], self._logs(data, *results)
 
     def _plain_step(self, data):
@@ -190,10 +207,10 @@ class MGSModel(keras.Model):
         return autodiff.gradient(tape, scaled, weights, dense=False), outputs, loss
 
     def _penalised_step(self, data, step):
-        """Gradients and logs of a step with it."""
-        found, *results = self._gradients(data, step)
-        gradients = self._balance(replicas.total(found))
-        # The optimizer adds up the gradients of all replicas, after this, once more.
+        """Gradients and logs of a step with the penalty."""
+        computed, *results = self._gradients(data, step)
+        gradients = self._balance(replicas.total(computed))
+        # They are sums over the replicas, and the optimizer sums them once more.
         gradients = [slices.of_values(lambda t: t / replicas.count(), g) for g in gradients]
         return gradients, self._logs(data, *results)
 
@@ -216,60 +233,61 @@ class MGSModel(keras.Model):
                 measured = ops.cast(weight, gauge.dtype) * gauge
 
         def gradient(target, weights):
-            found = autodiff.gradient(tape, target, autodiff.values(weights), dense=False)
-            return found if replicas.count() == 1 else slices.dense(found)
+            gradients = autodiff.gradient(tape, target, autodiff.values(weights), dense=False)
+            return gradients if replicas.count() == 1 else slices.dense(gradients)
 
         learned = checks.weights(self.model)
-        found = alphas.Gradients(
+        computed = alphas.Gradients(
             loss=gradient(scaled, self.trainable_weights),
             penalty=gradient(weighted, learned),
             measured=[] if measured is None else gradient(measured, learned),
             value=ops.cast(value, "float64"),
             losses=self._label_losses(data, run) if self._alpha.measures else [],
         )
-        return found, run.outputs, loss
+        return computed, run.outputs, loss
 
     def _of_loss_alone(self, gradients):
-        """`alpha.Gradients` of a plain step, in the structure of a penalised one's."""
+        """`alpha.Gradients` of a plain step: zeros for all that a penalised one has besides."""
         learned, _ = self._split(gradients)
-        none, zero = [ops.zeros_like(g) for g in learned], ops.zeros((), "float64")
+        zeros, zero = [ops.zeros_like(g) for g in learned], ops.zeros((), "float64")
         measured = self._alpha.measures and not self.penalty.measures_itself
         losses = [zero] * 3 if self._alpha.measures else []
-        return alphas.Gradients(gradients, none, none if measured else [], zero, losses)
+        return alphas.Gradients(gradients, zeros, zeros if measured else [], zero, losses)
 
     def _split(self, gradients):
-        """Those of the weights that are learned, and those of weights that take their place."""
+        """The gradients of the weights that the penalty sees, and those of overwritten weights."""
         overwritten = [checks.is_overwritten(w) for w in self.trainable_weights]
         pairs = list(zip(gradients, overwritten, strict=True))
         return [g for g, other in pairs if not other], [g for g, other in pairs if other]
 
-    def _balance(self, found):
-        """The gradients of a penalised step, of all replicas."""
-        learned, others = self._split(found.loss)
+    def _balance(self, computed):
+        """The gradients of loss and penalty together, summed over the replicas."""
+        learned, overwritten = self._split(computed.loss)
         scale = self.optimizer.scale_loss(1.0)
-        gradients = self._alpha.gradients(found._replace(loss=learned), self.penalty.every, scale)
+        computed = computed._replace(loss=learned)
+        gradients = self._alpha.gradients(computed, self.penalty.every, scale)
         with autodiff.after(gradients):
-            penalty = self._alpha.now() * found.value
+            penalty = self._alpha.now() * computed.value
             self._penalty_tracker.update_state(ops.where(ops.isfinite(penalty), penalty, 0.0))
-        sources = {False: iter(gradients), True: iter(others)}
+        sources = {False: iter(gradients), True: iter(overwritten)}
         return [next(sources[checks.is_overwritten(w)]) for w in self.trainable_weights]
 
     def _label_losses(self, data, run):
-        """The loss, and without regularisers: that of the labels, and of labels dealt anew."""
+        """The three `alpha.Gradients.losses`."""
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         loss = ops.cast(run.loss, "float64")
         if not _can_be_dealt(y):
             alphas.warn_unlabelled()
             return [loss, loss, loss]
         added = self.losses
-        with keras.StatelessScope(collect_losses=True) as scope:  # metrics shall not see it
+        with keras.StatelessScope(collect_losses=True) as scope:  # metrics do not see this loss
             scope.losses.extend(added)
             dealt = self.compute_loss(
                 x, parts.dealt(y), run.outputs, parts.dealt(sample_weight), training=True
             )
         dealt = ops.cast(ops.sum(dealt), loss.dtype)
-        rest = sum(ops.cast(ops.sum(a), loss.dtype) for a in added) / replicas.count()
-        return [loss, loss - rest, dealt - rest]
+        regularisers = sum(ops.cast(ops.sum(a), loss.dtype) for a in added) / replicas.count()
+        return [loss, loss - regularisers, dealt - regularisers]
 
     def _logs(self, data, outputs, loss):
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
@@ -280,21 +298,21 @@ class MGSModel(keras.Model):
         own = (self._penalty_tracker, self._alpha_tracker)
         return {**logs, **{metric.name: metric.result() for metric in own}}
 
-    def test_step(self, data):
+    def test_step(self, data: Any) -> dict[str, Any]:
         logs = super().test_step(data)
-        # A penalty belongs to training: `val_mgs_penalty` would say something that nobody measured.
-        return {k: v for k, v in logs.items() if k not in ("mgs_penalty", "mgs_alpha")}
+        # The penalty is not measured here, so there is no `val_mgs_penalty`.
+        return {name: value for name, value in logs.items() if name not in wrapped.OF_MGS}
 
-    def evaluate(self, *args, **kwargs):
-        """As `keras.Model.evaluate`: numbers, which older versions of Keras leave to it."""
-        found = super().evaluate(*args, **kwargs)
-        return keras.tree.map_structure(lambda v: float(v) if tf.is_tensor(v) else v, found)
+    def evaluate(self, *args: Any, **kwargs: Any) -> Any:
+        """As `keras.Model.evaluate`; it returns numbers where older versions of Keras do not."""
+        results = super().evaluate(*args, **kwargs)
+        return keras.tree.map_structure(lambda v: float(v) if tf.is_tensor(v) else v, results)
 
-    def export(self, *args, **kwargs):
-        """As `keras.Model.export`: of the network alone, which is what to deploy."""
+    def export(self, *args: Any, **kwargs: Any) -> Any:
+        """As `keras.Model.export`, of the wrapped model alone: training needs the rest."""
         return self.model.export(*args, **kwargs)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             "name": self.name,
             "trainable": self.trainable,
@@ -305,7 +323,9 @@ class MGSModel(keras.Model):
         }
 
     @classmethod
-    def from_config(cls, config, custom_objects=None):
+    def from_config(
+        cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None
+    ) -> "MGSModel":
         config = dict(config)
         for key in ("model", "penalty"):
             config[key] = keras.saving.deserialize_keras_object(
@@ -319,69 +339,6 @@ class MGSModel(keras.Model):
 
 
 def _can_be_dealt(y):
-    """Whether there are labels, in tensors that can be rolled."""
+    """Whether there are labels, all of them dense tensors, which can be dealt to other samples."""
     leaves = keras.tree.flatten(y)
     return bool(leaves) and all(isinstance(leaf, tf.Tensor) for leaf in leaves)
-
-
-def _apart(step):
-    """`step` as a function that TensorFlow leaves one, and does not write out where it is called.
-
-    In a branch that is not taken, every operation costs time.
-    """
-
-    @tf.function(autograph=False, experimental_attributes={"_noinline": True})
-    def run():
-        with tf.variable_creator_scope(_outside):
-            return step()
-
-    return run
-
-
-def _outside(create, initial_value=None, **options):
-    """Create a variable outside of the function that is being traced.
-
-    Those of optimizer and metrics are made in the first step, and a function that creates some of
-    its own is traced a second time.
-    """
-    if tf.is_symbolic_tensor(initial_value):  # known inside of it alone
-        return create(initial_value=initial_value, **options)
-    options["experimental_enable_variable_lifting"] = False
-    with tf.init_scope():
-        return create(initial_value=initial_value, **options)
-
-
-class _LastMean(keras.metrics.Mean):
-    """A mean that, in an epoch without an update, is still that of the last epoch that had one.
-
-    `last`, a variable of the model, keeps it when the model is saved.
-    """
-
-    def __init__(self, last, **kwargs):
-        super().__init__(**kwargs)
-        self._last = lambda: last  # not one of the metric's own variables
-
-    def update_state(self, *args, **kwargs):
-        super().update_state(*args, **kwargs)
-        self._last().assign(super().result())
-
-    def result(self):
-        mean = super().result()
-        return ops.where(self.count > 0, mean, ops.cast(self._last(), mean.dtype))
-
-
-class _Reading(keras.metrics.Metric):
-    """A number that the model has anyway, as a metric, so that it reaches History."""
-
-    def __init__(self, read, **kwargs):
-        super().__init__(**kwargs)
-        self._read = read
-
-    def update_state(self, *args, **kwargs):
-        pass
-
-    def result(self):
-        return self._read()
-
-    def reset_state(self):
-        pass

@@ -395,8 +395,8 @@ def test_targets_may_have_an_axis_more_as_in_keras():
     ends = layers.Dense(1), layers.Flatten(), layers.Lambda(lambda f: f[:, 0])
     model = keras.Sequential([keras.Input((3,)), *ends])
     mgs = MGSModel(model, alpha=0.01)
-    mgs.compile("sgd", "mse")
     for targets in (y, y[:, None]):
+        mgs.compile("sgd", "mse")  # one compiled step takes either of them, as Keras' own does
         mgs.fit(x, targets, verbose=0)
     with pytest.raises(ValueError, match="Expected `y` to fit the output"):
         mgs.fit(x, y[:, None] * [1, 2, 3], verbose=0)

@@ -1,0 +1,40 @@
+"""The metrics that MGSModel adds to History."""
+
+import keras
+from keras import ops
+
+
+class LastMean(keras.metrics.Mean):
+    """A mean over an epoch; without an update in it, that of the last epoch that had one.
+
+    `last` is a variable of the model, so that the mean is saved with it.
+    """
+
+    def __init__(self, last, **kwargs):
+        super().__init__(**kwargs)
+        self._last = lambda: last  # not one of the metric's own variables
+
+    def update_state(self, *args, **kwargs):
+        super().update_state(*args, **kwargs)
+        self._last().assign(super().result())
+
+    def result(self):
+        mean = super().result()
+        return ops.where(self.count > 0, mean, ops.cast(self._last(), mean.dtype))
+
+
+class Reading(keras.metrics.Metric):
+    """What `read()` returns, as a metric, so that it reaches History."""
+
+    def __init__(self, read, **kwargs):
+        super().__init__(**kwargs)
+        self._read = read
+
+    def update_state(self, *args, **kwargs):
+        pass
+
+    def result(self):
+        return self._read()
+
+    def reset_state(self):
+        pass
