@@ -1,6 +1,6 @@
 """Model Gradient Similarity for Keras 3: a monitor and a regulariser."""
 
-from keras_mgs import requirements  # noqa: F401  (first: it says what is missing)
+from keras_mgs import requirements  # noqa: F401  (first: without Keras 3 the others fail with other errors)
 
 # isort: split
 from keras_mgs import plot
