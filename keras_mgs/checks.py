@@ -1,4 +1,4 @@
-"""What every public function asks of its arguments, said in one voice."""
+"""Checks of single arguments: each refuses a wrong value in one sentence."""
 
 import math
 import numbers
@@ -11,7 +11,7 @@ tree = keras.tree
 
 
 def model(model):
-    """A built Keras model with something to differentiate."""
+    """A built Keras model with trainable weights."""
     built(model)
     if not weights(model):
         raise ValueError(
@@ -75,7 +75,7 @@ def count(name, value, least=1, most=2**31 - 1):
 
 
 def _short(value):
-    """A number in a sentence: the largest have no digits to be printed."""
+    """A number as text; Python prints no integer of more than 4300 digits."""
     if isinstance(value, numbers.Integral) and abs(int(value)) > 2**99:
         return f"an integer of {int(value).bit_length()} bits"
     return repr(value)
@@ -88,9 +88,9 @@ def step(value):
 
 
 def choice(name, value, options):
-    """One of a few words."""
+    """One of the words in `options`."""
     if not isinstance(value, str) or value not in options:
-        words = ", ".join(repr(o) for o in options)
+        words = ", ".join(map(repr, options))
         raise ValueError(f"Expected `{name}` to be one of {words}. Received: {name}={value!r}.")
     return value
 
@@ -102,7 +102,7 @@ def batch_size(value):
 
 
 def finite(name, data):
-    """Numbers without NaN and infinity, wherever that can be seen before the work starts."""
+    """Arrays without NaN and infinity; symbolic tensors pass, for they have no values yet."""
     for path, leaf in tree.flatten_with_path(data):
         leaf = leaf.values if isinstance(leaf, tf.SparseTensor) else leaf
         if tf.is_symbolic_tensor(leaf) or not hasattr(leaf, "dtype"):
@@ -125,17 +125,17 @@ def flag(name, value):
 
 
 def weights(model):
-    """The weights θ: the trainable ones, but those that optimizers overwrite (float8's scales)."""
+    """The weights θ: those that are trained by their gradients, so not the scales of float8."""
     return [w for w in model.trainable_weights if not is_overwritten(w)]
 
 
 def is_overwritten(weight):
-    """Whether an optimizer puts the gradient in its place."""
+    """Whether optimizers replace the weight by its gradient, as they do with scales of float8."""
     return getattr(weight, "overwrite_with_gradient", False)
 
 
 def probes(x):
-    """Several probe batches by their names."""
+    """A dict of at least one probe batch, with strings as names."""
     if not x:
         raise ValueError(
             "Expected `x` to name at least one probe batch. Received: no probe, x={}. "

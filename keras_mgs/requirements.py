@@ -1,4 +1,4 @@
-"""A clear error at import where Keras is not the one that this package is written for."""
+"""An error at import where Keras is too old, or computes with another backend."""
 
 import keras
 

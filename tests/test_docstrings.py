@@ -20,8 +20,8 @@ NAMES = ["keras_mgs", *(m.name for m in MODULES if not any(part in m.name for pa
 
 def examples(module):
     names = {"keras": keras, "np": np, "tf": tf, "keras_mgs": keras_mgs}
-    found = doctest.DocTestFinder().find(module, module.__name__, globs=names)
-    return [test for test in found if test.examples]
+    tests = doctest.DocTestFinder().find(module, module.__name__, globs=names)
+    return [test for test in tests if test.examples]
 
 
 @pytest.mark.parametrize("name", NAMES)

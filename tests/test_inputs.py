@@ -1,4 +1,4 @@
-"""What `fit` takes as inputs, the exact functions take: beside what brute force makes of it."""
+"""The exact functions take the inputs that `fit` takes, and equal brute force on them."""
 
 import keras
 import numpy as np
@@ -218,12 +218,12 @@ def test_training_is_true_or_false(value):
 
 
 class Returning(keras.Model):
-    def __init__(self, what):
+    def __init__(self, transform):
         super().__init__()
-        self.dense, self.what = layers.Dense(2), what
+        self.dense, self.transform = layers.Dense(2), transform
 
     def call(self, x):
-        return self.what(self.dense(x))
+        return self.transform(self.dense(x))
 
 
 OUTPUTS = {
@@ -240,10 +240,10 @@ OUTPUTS = {
 
 @pytest.mark.parametrize("name", OUTPUTS)
 def test_outputs_that_cannot_be_differentiated_are_errors_that_say_so(name):
-    what, words = OUTPUTS[name]
+    transform, words = OUTPUTS[name]
     model = Returning(lambda t: t)
     model(DENSE)
-    model.what = what
+    model.transform = transform
     with pytest.raises((TypeError, ValueError), match=words):
         keras_mgs.trace(model, DENSE)
 
@@ -255,7 +255,7 @@ def by_python(t):
 def test_python_code_after_weights_is_an_error_that_says_so():
     model = Returning(lambda t: t)
     model(DENSE)
-    model.what = by_python
+    model.transform = by_python
     with pytest.raises(NotImplementedError, match="tf.py_function"):
         keras_mgs.trace(model, DENSE)
 
@@ -339,8 +339,8 @@ def test_scales_of_float8_have_no_columns():
     def rows():
         with tf.GradientTape(persistent=True) as tape:
             entries = tf.unstack(tf.reshape(model(x), (-1,)))
-        found = [tape.gradient(e, [w.value for w in weights]) for e in entries]
-        return [tf.concat([tf.reshape(g, (-1,)) for g in row], 0) for row in found]
+        gradients = [tape.gradient(e, [w.value for w in weights]) for e in entries]
+        return [tf.concat([tf.reshape(g, (-1,)) for g in row], 0) for row in gradients]
 
     expected = np.reshape(rows(), (N, 2, -1))
     np.testing.assert_allclose(keras_mgs.jacobian(model, x), expected, rtol=1e-5, atol=1e-6)
