@@ -85,6 +85,9 @@ class MGSModel(keras.Model):
         self.model = model
         self.penalty = penalties.get(penalty, alpha)
         self._alpha = alphas.of(self.penalty.alpha, self.add_weight)
+        # tf.train.Checkpoint finds the variables that attributes of a model hold.
+        self._alpha_value, self._alpha_state = self._alpha.value, self._alpha.state
+        self._epochs, self._skipped = self._alpha.epochs, self._alpha.skipped
         # The optimizer's own counter misses steps that it skips or accumulates.
         self._steps = self.add_weight(
             name="steps", shape=(), dtype="int32", initializer="zeros", trainable=False
