@@ -1,5 +1,8 @@
 """MGSMetrics: tr K and log det K of any Keras model, epoch by epoch, in History."""
 
+from collections.abc import Iterable
+from typing import Any
+
 import keras
 
 from keras_mgs import checks
@@ -17,27 +20,27 @@ class MGSMetrics(keras.callbacks.Callback):
 
     - `mgs_trace`: `tr K` of the probe batch;
     - `mgs_log_det`: `log det(K + ε I)`, ε = 1e-6 · tr K / (n*q), as `keras_mgs.log_det`;
-    - `mgs_singular` (with "log_det"): how many of the n*q eigenvalues of K are at most ε, which is
-      where the paper's figures have gaps. 0: K is regular.
+    - `mgs_singular` (with "log_det"): how many of the n*q eigenvalues of K are at most ε; K is
+      singular, and the paper's figures have gaps, where there are any.
 
     Several probe batches, given as `{"clean": x1, "noisy": x2}`, have keys of their own:
     `mgs_trace_clean`, `mgs_trace_noisy`, …
 
-    The cost of "log_det" grows with (n*q)³: 32 to 128 samples are enough to see the course. More
-    than 16,384 rows (n*q), or than fit into memory, are an error when training begins.
+    The cost of "log_det" grows with (n*q)³; 32 to 128 samples are enough to see how it changes. If
+    n*q is more than 16,384, or K does not fit into memory, training begins with an error.
 
     Args:
         x: the probe batch: an array, a tensor, a list or dict of them as the model takes it, or a
-            finite `tf.data.Dataset`, which is read once; or a dict of several, by names that are
-            not those of the model's inputs.
+            finite `tf.data.Dataset`, which is read once. Or a dict of several probe batches, by
+            names that are not those of the model's inputs.
         metrics: some of "trace", "log_det".
-        every: measure after one epoch in `every`; the epochs between repeat the last value, so
-            that every key exists from epoch 0 on.
-        batch_size: samples computed at a time; all of them where they depend on each other.
+        every: measure after one epoch in `every`. The epochs between repeat the last value.
+        batch_size: samples computed at a time. Samples that depend on each other are computed all
+            at once.
         training: whether to measure with the forward pass of training (dropout, batch statistics).
 
     Raises:
-        TypeError, ValueError: an argument is none of these; for x, when training begins.
+        TypeError, ValueError: an argument is none of these. `x` is checked when training begins.
 
     Example:
 
@@ -51,13 +54,19 @@ class MGSMetrics(keras.callbacks.Callback):
     Reference: Szolnoky et al., NeurIPS 2022, section 4.
     """
 
-    def __init__(self, x, metrics=METRICS, every=1, batch_size=32, training=False):
+    def __init__(
+        self,
+        x: Any,
+        metrics: str | Iterable[str] = METRICS,
+        every: int = 1,
+        batch_size: int = 32,
+        training: bool = False,
+    ) -> None:
         super().__init__()
-        if not isinstance(metrics, tuple | list | set):
-            metrics = (metrics,)
-        if not metrics:
+        names = tuple(metrics) if isinstance(metrics, tuple | list | set) else (metrics,)
+        if not names:
             raise ValueError("Expected `metrics` to name at least one metric. Received: none.")
-        self.metrics = tuple(checks.choice("metrics", m, METRICS) for m in metrics)
+        self.metrics = tuple(checks.choice("metrics", name, METRICS) for name in names)
         self.every = checks.count("every", every)
         self.batch_size = checks.count("batch_size", batch_size)
         self.training = checks.flag("training", training)
@@ -70,7 +79,7 @@ class MGSMetrics(keras.callbacks.Callback):
         self._probes: dict = {}
         self._logs: dict[str, float] = {}
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         checks.model(self.model)
         named = isinstance(self.x, dict) and not takes_dict(self.model, self.x)
         probes = {f"_{n}": x for n, x in checks.probes(self.x).items()} if named else {"": self.x}
@@ -81,7 +90,7 @@ class MGSMetrics(keras.callbacks.Callback):
                 check_size(name, self.model, data, self.training)
         self._probes, self._logs = probes, {}
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         if epoch % self.every == 0 or not self._logs:
             self._logs = {
                 f"mgs_{metric}{ending}": float(value)

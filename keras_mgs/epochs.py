@@ -1,4 +1,4 @@
-"""What MGSModel does at the end of an epoch of `fit`: counts it, and tells of skipped steps."""
+"""What MGSModel does at the end of an epoch: it counts the epoch, and reports skipped steps."""
 
 import contextlib
 import warnings
@@ -10,13 +10,13 @@ from keras_mgs import checks
 
 @contextlib.contextmanager
 def followed(mgs, callbacks):
-    """What to give `fit` as callbacks, for `mgs` to follow its epochs."""
+    """The callbacks for `fit`: those of the user, and before them one that follows the epochs."""
     ours = _Epochs(mgs)
     if not isinstance(callbacks, keras.callbacks.CallbackList):
         yield [ours, *keras.tree.flatten(callbacks or [])]
         return
     ours.set_model(mgs)
-    callbacks.callbacks.insert(0, ours)  # all others, History among them, shall find what it does
+    callbacks.callbacks.insert(0, ours)  # so that History and all others find `mgs_skipped`
     try:
         yield callbacks
     finally:
@@ -24,28 +24,28 @@ def followed(mgs, callbacks):
 
 
 class _Epochs(keras.callbacks.Callback):
-    """Counts epochs, and from the first one on that has skipped steps adds `mgs_skipped`."""
+    """Counts epochs, and logs `mgs_skipped` from the first epoch with skipped steps on."""
 
     def __init__(self, mgs):
         super().__init__()
         self.mgs = mgs
-        self.before, self.said = self._count(), False
+        self.skipped_before, self.reported = self._skipped(), False
 
-    def _count(self):
+    def _skipped(self):
         return int(self.mgs._alpha.skipped.numpy()[0])
 
     def on_epoch_end(self, epoch, logs=None):
         self.mgs._alpha.epochs.assign_add(1)
-        count = self._count()
-        now, self.before = count - self.before, count
-        if now and not self.said:
-            self._warn(now)
-            earlier = getattr(self.mgs, "history", None)
-            if earlier is not None and earlier.epoch and earlier.epoch[-1] == epoch - 1:
-                earlier.history["mgs_skipped"] = [0] * len(earlier.epoch)
-        self.said |= now > 0
-        if self.said and logs is not None:
-            logs["mgs_skipped"] = now
+        skipped = self._skipped()
+        in_epoch, self.skipped_before = skipped - self.skipped_before, skipped
+        if in_epoch and not self.reported:
+            self._warn(in_epoch)
+            history = getattr(self.mgs, "history", None)
+            if history is not None and history.epoch and history.epoch[-1] == epoch - 1:
+                history.history["mgs_skipped"] = [0] * len(history.epoch)
+        self.reported |= in_epoch > 0
+        if self.reported and logs is not None:
+            logs["mgs_skipped"] = in_epoch
 
     def _warn(self, count):
         names = [w.path for w in checks.weights(self.mgs.model)]

@@ -1,33 +1,38 @@
-"""explain: what the exact functions do with a model, and at what cost."""
+"""explain: how the exact functions compute the kernel of a model, and at what cost."""
 
 import math
+from typing import Any
 
 import keras
 import tensorflow as tf
 
 from keras_mgs import checks, data
-from keras_mgs.pieces import CHUNK, rows_at_a_time
+from keras_mgs.kernel import CHUNK, rows_at_a_time
 from keras_mgs.sites import find, survey
 
 
-def explain(model, x=None, *, training=False, batch_size=CHUNK):
+def explain(
+    model: keras.Model, x: Any = None, *, training: bool = False, batch_size: int = CHUNK
+) -> None:
     """Print, layer by layer, how the exact tr K of a model is computed, and at what cost.
 
-    A layer is served by the rule of its class, or by the fallback, which is exact too but takes a
-    reverse pass for each of the `batch_size * q` rows of J instead of q in all. Costs are those
-    of one batch beside the reverse passes: for features (S, G, k) and cotangents (S, G, c) of q
-    outputs, k + q·c multiply-adds per sample where S = G = 1, else the smaller of S²·G·(k + q·c)
-    and S·G·k·q·c.
+    A layer's class has a rule, or the layer takes the fallback. The fallback is exact, too, but
+    takes a reverse pass for each of the `batch_size * q` rows of J, where rules take q in all.
+
+    The costs are those of one batch, without the reverse passes. For features (S, G, k) and
+    cotangents (S, G, c) of q outputs, a sample costs k + q·c multiply-adds where S = G = 1, and
+    else the smaller of S²·G·(k + q·c) and S·G·k·q·c.
 
     Args:
         model: a built `keras.Model` with trainable weights.
-        x: inputs as for `jacobian`, of which only the shapes matter. None: as the model's own
-            inputs say; needed for models that do not know them (subclassed ones).
+        x: inputs as for `jacobian`; only their shapes matter. None takes the shapes of the model's
+            own inputs, which a subclassed model does not know.
         training: as for `jacobian`.
         batch_size: samples computed at a time.
 
     Raises:
-        TypeError, ValueError: as for `jacobian`; or `x` is needed and missing.
+        TypeError, ValueError: as for `jacobian`; or `x` is None and the model does not know its
+            inputs.
 
     Example:
 
@@ -43,31 +48,31 @@ def explain(model, x=None, *, training=False, batch_size=CHUNK):
     checks.flag("training", training)
     size = checks.count("batch_size", batch_size)
     x = _inputs(model) if x is None else data.inputs("x", model, x)
-    found = survey(model, x, training)
-    q = found.outputs
-    rows = min(q, rows_at_a_time(found, size))
-    size_of_number = 8 if found.dtype == "float64" else 4
+    structure = survey(model, x, training)
+    q = structure.outputs
+    rows = min(q, rows_at_a_time(structure, size))
+    size_of_number = 8 if structure.dtype == "float64" else 4
 
     def megabytes(numbers):
         return f"{numbers * size_of_number / 1e6:.1f}"
 
     lines = [("layer", "weights", "way", "multiply-adds", "MB")]
     for layer, weights in _by_layer(model).items():
-        slow = any(id(w) in found.unsound for w in weights)
-        rule = "fallback" if slow else find(layer).__name__.replace("_", " ")
+        falls_back = any(id(w) in structure.unsound for w in weights)
+        rule = "fallback" if falls_back else find(layer).__name__.replace("_", " ")
         routes: dict[str, None] = {}
         cost = numbers = 0
         for w in weights:
-            numbers += size * rows * math.prod(w.shape) if slow else 0
-            if not slow and id(w) in found.shapes:
-                shape = found.shapes[id(w)]
+            numbers += size * rows * math.prod(w.shape) if falls_back else 0
+            if not falls_back and id(w) in structure.shapes:
+                shape = structure.shapes[id(w)]
                 routes[shape.route] = None
                 cost += size * _multiply_adds(shape, q)
                 numbers += size * _numbers(shape, rows)
         names = ", ".join(f"{w.name} {'x'.join(map(str, w.shape))}" for w in weights)
-        way = ", ".join([rule, *routes])
+        rule_and_routes = ", ".join([rule, *routes])
         name = f"{layer.name} ({type(layer).__name__})"
-        lines.append((name, names, way, f"{cost:,}", megabytes(numbers)))
+        lines.append((name, names, rule_and_routes, f"{cost:,}", megabytes(numbers)))
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
         cells = [
@@ -77,15 +82,15 @@ def explain(model, x=None, *, training=False, batch_size=CHUNK):
         print("  ".join(cells))
     print(
         f"{size} samples, {q} outputs: {rows} rows of J for each sample at a time, whose "
-        f"cotangents are {megabytes(size * found.width * rows)} MB."
+        f"cotangents are {megabytes(size * structure.width * rows)} MB."
     )
-    if found.coupled:
+    if structure.coupled:
         print("The samples depend on each other: every row takes a reverse pass over the batch.")
 
 
 def _multiply_adds(shape, q):
-    """Of one sample's share of tr K."""
-    read = 1 if shape.one_hot else shape.k  # an index says which row of a table it is
+    """The multiply-adds of one sample's share of tr K."""
+    read = 1 if shape.one_hot else shape.k  # a one-hot row is stored as its index
     if shape.route == "outer product":
         return read + q * shape.c
     if shape.route == "gram":
@@ -94,7 +99,7 @@ def _multiply_adds(shape, q):
 
 
 def _numbers(shape, rows):
-    """What is held for one sample: features, and a Gram matrix or rows of J."""
+    """How many numbers are held for one sample: features, and a Gram matrix or rows of J."""
     features = shape.positions * shape.groups * (1 if shape.one_hot else shape.k)
     if shape.route == "outer product":
         return features
@@ -106,20 +111,20 @@ def _numbers(shape, rows):
 def _by_layer(model):
     """Trainable weights by the layer that owns them."""
     owners = {id(w): layer for layer in model._flatten_layers() for w in layer._trainable_variables}
-    found: dict = {}
+    weights: dict = {}
     for w in checks.weights(model):
-        found.setdefault(owners[id(w)], []).append(w)
-    return found
+        weights.setdefault(owners[id(w)], []).append(w)
+    return weights
 
 
 def _inputs(model):
-    """A batch of zeros of the shapes that the model names."""
+    """A batch of zeros in the shapes of the model's own inputs."""
     if isinstance(model, keras.Sequential):
         model = model._functional or model
-    given = getattr(model, "_inputs_struct", None)
-    if given is None or any(None in t.shape[1:] for t in keras.tree.flatten(given)):
+    inputs = getattr(model, "_inputs_struct", None)
+    if inputs is None or any(None in t.shape[1:] for t in keras.tree.flatten(inputs)):
         raise ValueError(
             f"'{model.name}' does not say which shapes its inputs have. Received: x=None. "
             "Give `x`, a batch for it."
         )
-    return keras.tree.map_structure(lambda t: tf.zeros((2, *t.shape[1:]), t.dtype), given)
+    return keras.tree.map_structure(lambda t: tf.zeros((2, *t.shape[1:]), t.dtype), inputs)

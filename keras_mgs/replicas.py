@@ -9,13 +9,13 @@ def count():
 
 
 def index():
-    """The number of the replica whose step this is, from 0."""
+    """The index of the replica that runs this step, from 0."""
     context = tf.distribute.get_replica_context()
     return 0 if context is None or count() == 1 else context.replica_id_in_sync_group
 
 
 def check(model):
-    """A model whose weights were made under the strategy that it is trained under, if any."""
+    """Refuse a model whose weights were not made under the strategy that it is trained under."""
     strategy = tf.distribute.get_strategy()
     if not tf.distribute.has_strategy():
         strategy = model.distribute_strategy
@@ -30,7 +30,7 @@ def check(model):
 
 
 def total(tensors):
-    """Each tensor summed over the replicas. Not inside a conditional: all replicas must meet."""
+    """Each tensor summed over the replicas; never in a conditional, which some might not enter."""
     if count() == 1:
         return tensors
     return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, tensors)

@@ -1,17 +1,17 @@
-"""Gradients of tables, of which a step touches few rows: `tf.IndexedSlices`, or tensors."""
+"""Gradients as tensors or, of tables of which a step reads few rows, as `tf.IndexedSlices`."""
 
 import keras
 import tensorflow as tf
 
 
 def each_row_once(t):
-    """The values of `tf.IndexedSlices`, those of the same row added up."""
+    """The values of `tf.IndexedSlices`, summed where they belong to the same row."""
     rows, place = tf.unique(t.indices)
     return tf.math.unsorted_segment_sum(t.values, place, tf.size(rows))
 
 
 def plus(a, b):
-    """`a + b`, of the kind of `a`: Keras' optimizers do not treat both kinds alike."""
+    """`a + b`, sparse if `a` is: Keras' optimizers treat sparse gradients differently."""
     if not isinstance(a, tf.IndexedSlices):
         return a + tf.convert_to_tensor(b)
     if not isinstance(b, tf.IndexedSlices):
@@ -21,12 +21,12 @@ def plus(a, b):
 
 
 def of_values(function, t):
-    """`function`, one that maps 0 to 0, of every entry."""
+    """`function` of every entry; it must map 0 to 0."""
     if isinstance(t, tf.IndexedSlices):
         return tf.IndexedSlices(function(t.values), t.indices, t.dense_shape)
     return function(t)
 
 
 def dense(tensors):
-    """Each as a tensor."""
+    """Each of `tensors` as a tensor, `tf.IndexedSlices` included."""
     return keras.tree.map_structure(tf.convert_to_tensor, tensors)

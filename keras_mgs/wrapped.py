@@ -1,4 +1,4 @@
-"""Methods of training that a wrapped model has of its own: run in the place of Keras'."""
+"""Training methods that a wrapped model defines itself, run in the place of Keras'."""
 
 import functools
 import inspect
@@ -22,12 +22,12 @@ USED = (
     "test_step",
     "train_on_batch",
 )
-OF_MGS = ("mgs_penalty", "mgs_alpha")  # metrics that the model knows nothing of
+OF_MGS = ("mgs_penalty", "mgs_alpha")  # metrics that MGSModel adds to the wrapped model's
 _REFUSED = ("train_step", "make_train_function")
 
 
 def check(model):
-    """A model that leaves the training step to Keras."""
+    """Refuse a model that does not leave the training step to Keras."""
     for name in _REFUSED:
         if _has(model, name):
             raise ValueError(
@@ -40,9 +40,9 @@ def check(model):
 
 
 def take_over(mgs, model):
-    """Let `mgs` run what `model` has of its own among `USED`.
+    """Let `mgs` run those methods in `USED` that `model` defines itself.
 
-    What such a method leaves to Keras (`super().fit(...)`) is done by `mgs`.
+    Where such a method calls Keras' (`super().fit(...)`), that of `mgs` runs.
     """
     for name in USED:
         if _has(model, name):
@@ -50,7 +50,7 @@ def take_over(mgs, model):
 
 
 def metrics(mgs, model, of_keras):
-    """The metrics of `mgs` and of `model`; what it lists itself takes the place of Keras' list."""
+    """The metrics of `mgs` and of `model`; a list that `model` defines itself replaces Keras'."""
     own = hooks.with_attributes(model, compiled=False).metrics
     kept = of_keras
     if _has(model, "metrics"):
@@ -59,7 +59,7 @@ def metrics(mgs, model, of_keras):
 
 
 def _has(model, name):
-    """Whether the model, not Keras, has a method `name`."""
+    """Whether the model or its class, not Keras, defines the method `name`."""
     owner = next(kind for kind in type(model).__mro__ if name in vars(kind))
     return name in vars(model) or not owner.__module__.startswith("keras.")
 
@@ -67,16 +67,16 @@ def _has(model, name):
 def _run(mgs, model, name, *args, **kwargs):
     method = getattr(hooks.with_attributes(model, bases=(_keras_of(mgs),)), name)
     if name == "compute_loss" and "training" not in inspect.signature(method).parameters:
-        kwargs.pop("training", None)  # as Keras lets older models leave it out
+        kwargs.pop("training", None)  # Keras does not require it either
     return method(*args, **kwargs)
 
 
 def _keras_of(mgs):
-    """A base class whose methods of training are those of `mgs`."""
+    """A base class whose training methods call those of `mgs`."""
 
-    def handed_on(name):
+    def delegate(name):
         return lambda _, *args, **kwargs: getattr(type(mgs), name)(mgs, *args, **kwargs)
 
-    body = {name: handed_on(name) for name in USED}
+    body = {name: delegate(name) for name in USED}
     body["metrics"] = property(lambda _: [m for m in mgs.metrics if m.name not in OF_MGS])
     return type("Trainer", (keras.Model,), body)
