@@ -7,7 +7,7 @@ import keras
 import tensorflow as tf
 
 from keras_mgs import checks, data
-from keras_mgs.kernel import CHUNK, rows_at_a_time
+from keras_mgs.pieces import CHUNK, rows_at_a_time
 from keras_mgs.sites import find, survey
 
 
