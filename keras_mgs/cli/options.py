@@ -2,7 +2,6 @@
 
 import argparse
 import dataclasses
-import os
 
 from keras_mgs.experiments.catalogue.experiment import PRESETS, declared
 
@@ -76,4 +75,4 @@ def _text(value):
     if isinstance(value, tuple):
         text = " ".join(map(_text, value))
         return text if len(value) <= 6 else f"{len(value)} of them"
-    return f"{value:g}" if isinstance(value, float) else os.fspath(str(value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
