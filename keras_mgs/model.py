@@ -1,7 +1,6 @@
 """MGSModel: any Keras model, trained with an MGS penalty."""
 
 import inspect
-import math
 from typing import Any
 
 import keras
@@ -92,15 +91,7 @@ class MGSModel(keras.Model):
         self._steps = self.add_weight(
             name="steps", shape=(), dtype="int32", initializer="zeros", trainable=False
         )
-        self._last = self.add_weight(
-            name="penalty",
-            shape=(),
-            dtype="float64",
-            initializer=keras.initializers.Constant(math.nan),
-            trainable=False,
-            autocast=False,
-        )
-        self._penalty_tracker = trackers.LastMean(self._last, name="mgs_penalty")
+        self._penalty_tracker = trackers.LastMean(self.add_weight, name="mgs_penalty")
         self._alpha_tracker = trackers.Reading(self._alpha.now, name="mgs_alpha")
         wrapped.take_over(self, model)
         self.built = True
@@ -160,12 +151,29 @@ class MGSModel(keras.Model):
             return self._step(data)
 
     def _step(self, data):
+        """A training step, penalised once in `every`."""
         step = ops.cast(self._steps, "int32")
         self._alpha.begin(step)
+        is_penalised = ops.equal(step % self.penalty.every, 0)
+
+        def plain():
+            return self._apply(step, self._plain_step(data))
+
+        def penalised():
+            return self._apply(step, self._penalised_step(data, step))
+
         if self.penalty.every == 1:
-            gradients, logs = self._penalised_step(data, step)
-        else:
-            gradients, logs = self._either_step(data, step)
+            return penalised()
+        # Each branch has a forward pass of its own: what the penalty needs of it would slow down
+        # the plain steps, as TensorFlow could fuse fewer operations.
+        if not tf.distribute.has_strategy():
+            # The optimizer is inside, as XLA returns no `tf.IndexedSlices` from a conditional.
+            return tf.cond(is_penalised, graphs.not_inlined(penalised), plain)
+        return self._apply(step, self._step_of_replica(data, step, is_penalised))
+
+    def _apply(self, step, gradients_and_logs):
+        """Update the weights and the count of steps; return the logs."""
+        gradients, logs = gradients_and_logs
         self.optimizer.apply_gradients(zip(gradients, self.trainable_weights, strict=True))
         # Where only reading the data shows that they have ended, all that does not wait for data
         # would run once more.
@@ -173,17 +181,15 @@ class MGSModel(keras.Model):
             self._steps.assign(step + 1)
         return logs
 
-    def _either_step(self, data, step):
-        """Gradients and logs of a penalised step once in `every`, and else of a plain one."""
-        is_penalised = ops.equal(step % self.penalty.every, 0)
+    def _step_of_replica(self, data, step, is_penalised):
+        """Gradients and logs of a step under a strategy, which updates weights outside of branches.
 
-        # Each branch has a forward pass of its own: what the penalty needs of it would slow down
-        # the plain steps, as TensorFlow could fuse fewer operations.
+        Replicas exchange tensors outside of them, too.
+        """
         if replicas.count() == 1:
             penalised = graphs.not_inlined(lambda: self._penalised_step(data, step))
             return tf.cond(is_penalised, penalised, lambda: self._plain_step(data))
 
-        # Replicas can only exchange tensors outside of a conditional.
         def plain():
             gradients, *results = self._plain_gradients(data)
             return self._of_loss_alone(slices.dense(gradients)), *results

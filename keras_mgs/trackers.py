@@ -1,5 +1,7 @@
 """The metrics that MGSModel adds to History."""
 
+import math
+
 import keras
 from keras import ops
 
@@ -7,11 +9,19 @@ from keras import ops
 class LastMean(keras.metrics.Mean):
     """A mean over an epoch; without an update in it, that of the last epoch that had one.
 
-    `last` is a variable of the model, so that the mean is saved with it.
+    That one is kept in a variable of the model, made by `add_weight`, and so saved with it.
     """
 
-    def __init__(self, last, **kwargs):
+    def __init__(self, add_weight, **kwargs):
         super().__init__(**kwargs)
+        last = add_weight(
+            name="penalty",
+            shape=(),
+            dtype="float64",
+            initializer=keras.initializers.Constant(math.nan),
+            trainable=False,
+            autocast=False,
+        )
         self._last = lambda: last  # not one of the metric's own variables
 
     def update_state(self, *args, **kwargs):
