@@ -182,10 +182,7 @@ class MGSModel(keras.Model):
         return logs
 
     def _step_of_replica(self, data, step, is_penalised):
-        """Gradients and logs of a step under a strategy, which updates weights outside of branches.
-
-        Replicas exchange tensors outside of them, too.
-        """
+        """Gradients and logs of a step; replicas exchange tensors outside of branches."""
         if replicas.count() == 1:
             penalised = graphs.not_inlined(lambda: self._penalised_step(data, step))
             return tf.cond(is_penalised, penalised, lambda: self._plain_step(data))
