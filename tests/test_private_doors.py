@@ -65,7 +65,8 @@ DOORS = {
     "tf.__internal__": INLINED,
     "tf.compat.v1": FAST,
     "experimental_enable_variable_lifting": EXECUTED,
-    "startswith('tensorflow.')": JACOBIAN,
+    "startswith('tensorflow.')": "test_second_order.py::"
+    "test_functions_of_tensorflow_s_own_stay_functions",
     "replaced(function, '__call__')": IN_THREADS,
     "replaced(tf.nn, 'moments')": "test_penalties.py::"
     "test_gradient_of_the_trace_is_right_through_layers_of_every_family",

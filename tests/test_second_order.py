@@ -102,3 +102,9 @@ def test_a_function_runs_as_part_of_the_pass_with_autograph_or_without(autograph
     refused = pytest.raises(TypeError, match="bool")
     with second_order.twice_differentiable(), contextlib.nullcontext() if autograph else refused:
         outer.get_concrete_function(tf.ones(1))
+
+
+def test_functions_of_tensorflow_s_own_stay_functions():
+    """`tf.vectorized_map` makes one of what it is given, and works in a graph only."""
+    with second_order.twice_differentiable():
+        np.testing.assert_array_equal(tf.vectorized_map(lambda t: t + 1, tf.ones(2)), [2, 2])
