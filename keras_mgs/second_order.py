@@ -10,8 +10,11 @@ import tensorflow as tf
 
 from keras_mgs import derivatives, hooks  # noqa: F401  (TensorFlow's registry gets them)
 
-# Where Keras' LSTM and GRU look for kernels of their own.
-_RECURRENT = getattr(sys.modules[keras.layers.LSTM.__module__], "backend", None)
+# Where Keras' LSTM and GRU look for kernels of their own: `backend`; since 3.16, `backend.rnn`.
+_BACKEND = getattr(sys.modules[keras.layers.LSTM.__module__], "backend", None)
+_RECURRENT = next(
+    (place for place in (getattr(_BACKEND, "rnn", None), _BACKEND) if hasattr(place, "lstm")), None
+)
 
 
 @contextlib.contextmanager
@@ -44,7 +47,7 @@ def _replaced():
     with contextlib.ExitStack() as stack:
         stack.enter_context(hooks.replaced(tf.nn, "moments", lambda _: _moments))
         stack.enter_context(hooks.replaced(function, "__call__", _as_part_of_the_pass))
-        if hasattr(_RECURRENT, "lstm") and hasattr(_RECURRENT, "gru"):
+        if _RECURRENT is not None:
             stack.enter_context(hooks.replaced(_RECURRENT, "lstm", lambda _: _without_cudnn))
             stack.enter_context(hooks.replaced(_RECURRENT, "gru", lambda _: _without_cudnn))
         yield

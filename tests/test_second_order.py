@@ -3,6 +3,7 @@
 import contextlib
 import sys
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -28,8 +29,9 @@ def keras_computes_moments(monkeypatch):
     """Keras as it may be one day: its layers do not call what `tf.nn.moments` is at the time."""
 
     def by(way):
+        backend = sys.modules[keras.ops.moments.__module__].backend
         monkeypatch.setattr(
-            sys.modules["keras.src.backend.tensorflow.nn"],
+            getattr(backend, "ops", backend).nn,  # `backend.ops` since Keras 3.16
             "moments",
             lambda x, axes, keepdims=False, synchronized=False: WAYS[way](x, axes, keepdims),
         )
