@@ -1,6 +1,5 @@
 """Long trainings cost in the end what they cost at the beginning: in memory, and in tracing."""
 
-import collections
 import gc
 import weakref
 from pathlib import Path
@@ -28,26 +27,16 @@ from keras_mgs import LogDetPenalty, LossGradientPenalty, MGSMetrics, MGSModel, 
 
 
 class Counted(MGSModel):
-    """Python runs `_step` once for each trace of a plain, a penalised, or either kind of step."""
+    """Python runs `_step` once for each trace of a training step."""
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        counts = collections.Counter()
-        self.counts = lambda: counts  # as an attribute Keras would track it
+        traces = []
+        self.traces = lambda: traces  # as an attribute Keras would track it
 
-    def _step(self, data, penalised=None):
-        self.counts()[penalised] += 1
-        return super()._step(data, penalised)
-
-
-class OneGraph(Counted):
-    """With a `train_step` of its own, which Keras compiles as it is: a graph of both kinds."""
-
-    def train_step(self, data):
-        return super().train_step(data)
-
-
-WAYS = pytest.mark.parametrize("way", [Counted, OneGraph])
+    def _step(self, data):
+        self.traces().append(None)
+        return super()._step(data)
 
 
 class Passing(layers.Layer):
@@ -94,7 +83,7 @@ def test_20_000_steps_need_no_more_memory_and_no_more_traces():
     passes = []
     mgs = Counted(network(Passing(passes)))
     mgs.compile(keras.optimizers.SGD(0.01), "mse")
-    seen = PerEpoch(lambda: (resident(), mgs.counts().total(), len(passes)))
+    seen = PerEpoch(lambda: (resident(), len(mgs.traces()), len(passes)))
     history = mgs.fit(
         x, y, batch_size=BATCH, epochs=200, verbose=0, callbacks=[MGSMetrics(x[:8]), seen]
     ).history
@@ -112,7 +101,6 @@ def test_20_000_steps_need_no_more_memory_and_no_more_traces():
     assert slope < 100
 
 
-@WAYS
 @pytest.mark.parametrize("n", [3 * BATCH, 3 * BATCH - 2])
 @pytest.mark.parametrize(
     ("penalty", "kind"),
@@ -122,24 +110,18 @@ def test_20_000_steps_need_no_more_memory_and_no_more_traces():
         (PENALTIES["log_det"](2, 1), "log_det"),
     ],
 )
-def test_steps_are_traced_once_and_penalised_ones_once_more_for_a_smaller_batch(
-    penalty, kind, n, way
-):
+def test_a_step_is_traced_once_also_with_a_smaller_last_batch(penalty, kind, n):
     """The numbers of a plain loop, too. Keras tells a step on its iterator that sizes differ."""
     x, y = data(n)
     passes = []
-    mgs = way(network(Passing(passes)), penalty)
+    mgs = Counted(network(Passing(passes)), penalty)
     mgs.compile(keras.optimizers.SGD(0.05), "mse")
-    seen = PerEpoch(lambda: (mgs.counts().total(), len(passes)))
+    seen = PerEpoch(lambda: (len(mgs.traces()), len(passes)))
     options = {"batch_size": BATCH, "shuffle": False, "verbose": 0, "validation_data": (x, y)}
     history = mgs.fit(x, y, epochs=4, callbacks=[MGSMetrics(x[:6]), seen], **options).history
     mgs.fit(x, y, epochs=2, callbacks=[MGSMetrics(x[:6]), seen], **options)
-    partial = n % BATCH > 0
-    expected = {True: 1 + partial, False: 1} if way is Counted else {None: 1}
-    assert mgs.counts() == expected
-    # Steps 2, 5, 8, ... have the smaller batch, and of these 2 or 8 is the first penalised one.
-    last = 2 if partial and way is Counted and penalty.every == 8 else 0
-    assert seen.values[last:] == [seen.values[last]] * (6 - last)
+    assert len(mgs.traces()) == 1
+    assert seen.values == [seen.values[0]] * 6
 
     reference = network()
     pairs = batches(x, y, 6)
@@ -153,21 +135,20 @@ def test_steps_are_traced_once_and_penalised_ones_once_more_for_a_smaller_batch(
     np.testing.assert_allclose(history["loss"], expected[:4], rtol=1e-9)
 
 
-@WAYS
 @pytest.mark.parametrize(
     "penalty",
     ["trace", TracePenalty("auto", "exact", every=2), LossGradientPenalty(0.1, "inputs", 2)],
 )
-def test_nothing_is_traced_again_when_numbers_change(penalty, way):
+def test_nothing_is_traced_again_when_numbers_change(penalty):
     """α, weights and the learning rate are data of the compiled step."""
     (x, y), passes = data(), []
-    mgs = way(network(Passing(passes)), penalty)
+    mgs = Counted(network(Passing(passes)), penalty)
     mgs.compile(keras.optimizers.SGD(0.05), "mse")
     options = {"batch_size": BATCH, "shuffle": False, "verbose": 0}
     metrics = MGSMetrics(x)
     initial = mgs.get_weights()
     first = mgs.fit(x, y, callbacks=[metrics], **options).history
-    before = dict(mgs.counts()), len(passes)
+    before = len(passes)
     mgs.fit(x, y, callbacks=[metrics], **options)
     mgs.alpha = 0.5
     mgs.optimizer.learning_rate = 0.01
@@ -178,22 +159,20 @@ def test_nothing_is_traced_again_when_numbers_change(penalty, way):
     mgs.optimizer.iterations.assign(0)
     mgs._steps.assign(0)
     again = mgs.fit(x, y, callbacks=[metrics], **options).history
-    assert (mgs.counts(), len(passes)) == before
-    assert set(before[0].values()) == {1}
+    assert (len(mgs.traces()), len(passes)) == (1, before)
     for name, values in first.items():  # and the numbers are those of the first time
         np.testing.assert_allclose(again[name], values, rtol=1e-9, err_msg=name)
 
 
-@WAYS
 @pytest.mark.parametrize("jit", [False, True])
-def test_the_first_step_is_traced_once_though_it_creates_variables(jit, way):
+def test_the_first_step_is_traced_once_though_it_creates_variables(jit):
     """Those of the optimizer, its moving averages, and the metrics; plain Keras traces twice."""
     (x, y), passes = data(), []
-    mgs = way(network(Passing(passes)))
+    mgs = Counted(network(Passing(passes)))
     metrics = {"metrics": ["mae"], "weighted_metrics": [keras.metrics.F1Score()]}
     mgs.compile(keras.optimizers.Adam(use_ema=True), "mse", **metrics, jit_compile=jit)
     mgs.fit(x, y > 0, batch_size=BATCH, verbose=0)
-    assert set(mgs.counts().values()) == {1}
+    assert len(mgs.traces()) == 1
     assert int(mgs.optimizer.iterations) == 3
 
 
@@ -218,7 +197,7 @@ def test_a_smaller_last_batch_of_images_is_trained_as_in_a_plain_loop(kind, n):
     mgs = Counted(convolutional(), PENALTIES[kind](2, 1))
     mgs.compile(keras.optimizers.SGD(0.05), "mse")
     mgs.fit(x, y, epochs=2, batch_size=BATCH, shuffle=False, verbose=0)
-    assert mgs.counts() == {True: 1 + (n > BATCH and n % BATCH > 0), False: 1}
+    assert len(mgs.traces()) == 1
     reference, optimizer = convolutional(), keras.optimizers.SGD(0.05)
     oracles.train(reference, mean_square, optimizer, batches(x, y, 2), kind, 0.01, 2, 1, EPSILON)
     for v, w in zip(mgs.model.weights, reference.weights, strict=True):
