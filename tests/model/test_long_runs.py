@@ -88,7 +88,7 @@ def test_20_000_steps_need_no_more_memory_and_no_more_traces():
         x, y, batch_size=BATCH, epochs=200, verbose=0, callbacks=[MGSMetrics(x[:8]), seen]
     ).history
     assert int(mgs.optimizer.iterations) == 20_000
-    assert history["mgs_alpha"][0] == 0 < min(history["mgs_alpha"][10:])
+    assert max(history["mgs_alpha"]) > 0  # so that there was a penalty
     assert np.isfinite([v for values in history.values() for v in values]).all()
     np.testing.assert_allclose(history["mgs_trace"][-1], brute_trace(mgs.model, x[:8]), rtol=1e-9)
 
