@@ -142,83 +142,62 @@ class MGSModel(keras.Model):
             return super().fit(*bound.args[1:], **bound.kwargs)
 
     def train_step(self, data: Any) -> dict[str, Any]:
-        if tf.distribute.has_strategy():  # there Keras has made all variables before
-            return self._step(data)
+        if tf.distribute.has_strategy():  # where Keras has made all variables before
+
+            def on_all_replicas(strategy, data):
+                return self._step(lambda step: strategy.run(step, args=(data,)))
+
+            return tf.distribute.get_replica_context().merge_call(on_all_replicas, args=(data,))
         with graphs.lifted_variables():
             if not self.optimizer.built:  # first, or the loss scale would be traced as a constant
                 with tf.init_scope():  # some start from constants, which must not be traced
                     self.optimizer.build(self.trainable_variables)
-            return self._step(data)
+            return self._step(lambda step: step(data))
 
-    def _step(self, data):
-        """A training step, penalised once in `every`."""
-        step = ops.cast(self._steps, "int32")
-        self._alpha.begin(step)
-        is_penalised = ops.equal(step % self.penalty.every, 0)
-
-        def plain():
-            return self._apply(step, self._plain_step(data))
+    def _step(self, run):
+        """A training step, penalised once in `every`; `run(step)` calls `step(data)`."""
 
         def penalised():
-            return self._apply(step, self._penalised_step(data, step))
+            return run(self._penalised_step)
 
         if self.penalty.every == 1:
             return penalised()
-        # Each branch has a forward pass of its own: what the penalty needs of it would slow down
-        # the plain steps, as TensorFlow could fuse fewer operations.
-        if not tf.distribute.has_strategy():
-            # The optimizer is inside, as XLA returns no `tf.IndexedSlices` from a conditional.
-            return tf.cond(is_penalised, graphs.not_inlined(penalised), plain)
-        return self._apply(step, self._step_of_replica(data, step, is_penalised))
-
-    def _apply(self, step, gradients_and_logs):
-        """Update the weights and the count of steps; return the logs."""
-        gradients, logs = gradients_and_logs
-        self.optimizer.apply_gradients(zip(gradients, self.trainable_weights, strict=True))
-        # Where only reading the data shows that they have ended, all that does not wait for data
-        # would run once more.
-        with autodiff.after(gradients):
-            self._steps.assign(step + 1)
-        return logs
-
-    def _step_of_replica(self, data, step, is_penalised):
-        """Gradients and logs of a step; replicas exchange tensors outside of branches."""
-        if replicas.count() == 1:
-            penalised = graphs.not_inlined(lambda: self._penalised_step(data, step))
-            return tf.cond(is_penalised, penalised, lambda: self._plain_step(data))
-
-        def plain():
-            gradients, *results = self._plain_gradients(data)
-            return self._of_loss_alone(slices.dense(gradients)), *results
-
-        penalised = graphs.not_inlined(lambda: self._gradients(data, step))
-        computed, *results = tf.cond(is_penalised, penalised, plain)
-        computed = replicas.total(computed)
-        gradients = tf.cond(is_penalised, lambda: self._balance(computed), lambda: computed.loss)
-        return [g / replicas.count() for g in gradients], self._logs(data, *results)
+        if not tf.distribute.has_strategy():  # TensorFlow cannot run one on several devices
+            penalised = graphs.not_inlined(penalised)
+        # Around the whole step: within it, replicas could not exchange tensors, and XLA does not
+        # return `tf.IndexedSlices` from a conditional.
+        is_penalised = ops.equal(self._steps % self.penalty.every, 0)
+        return tf.cond(is_penalised, penalised, lambda: run(self._plain_step))
 
     def _plain_step(self, data):
-        """Gradients and logs of a step without the penalty."""
-        gradients, *results = self._plain_gradients(data)
-        return gradients, self._logs(data, *results)
-
-    def _plain_gradients(self, data):
-        """The gradients, the outputs and the loss of a step without the penalty."""
+        """Update the weights without the penalty; return the logs."""
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        self._alpha.begin(self._steps)
         with autodiff.tape() as tape:
             outputs = self(x, training=True)
             loss = self.compute_loss(x, y, outputs, sample_weight, training=True)
             scaled = self.optimizer.scale_loss(loss)
         weights = autodiff.values(self.trainable_weights)
-        return autodiff.gradient(tape, scaled, weights, dense=False), outputs, loss
+        gradients = autodiff.gradient(tape, scaled, weights, dense=False)
+        return self._apply(gradients, data, outputs, loss)
 
-    def _penalised_step(self, data, step):
-        """Gradients and logs of a step with the penalty."""
-        computed, *results = self._gradients(data, step)
+    def _penalised_step(self, data):
+        """Update the weights with the penalty; return the logs."""
+        self._alpha.begin(self._steps)
+        computed, outputs, loss = self._gradients(data, ops.cast(self._steps, "int32"))
         gradients = self._balance(replicas.total(computed))
         # They are sums over the replicas, and the optimizer sums them once more.
         gradients = [slices.of_values(lambda t: t / replicas.count(), g) for g in gradients]
-        return gradients, self._logs(data, *results)
+        return self._apply(gradients, data, outputs, loss)
+
+    def _apply(self, gradients, data, outputs, loss):
+        logs = self._logs(data, outputs, loss)
+        self.optimizer.apply_gradients(zip(gradients, self.trainable_weights, strict=True))
+        # Where only reading the data shows that they have ended, all that does not wait for data
+        # would run once more.
+        with autodiff.after(gradients):
+            self._steps.assign(self._steps + 1)
+        return logs
 
     def _gradients(self, data, step):
         """`alpha.Gradients`, the outputs and the loss of a penalised step."""
@@ -251,14 +230,6 @@ class MGSModel(keras.Model):
             losses=self._label_losses(data, run) if self._alpha.measures else [],
         )
         return computed, run.outputs, loss
-
-    def _of_loss_alone(self, gradients):
-        """`alpha.Gradients` of a plain step: zeros for all that a penalised one has besides."""
-        learned, _ = self._split(gradients)
-        zeros, zero = [ops.zeros_like(g) for g in learned], ops.zeros((), "float64")
-        measured = self._alpha.measures and not self.penalty.measures_itself
-        losses = [zero] * 3 if self._alpha.measures else []
-        return alphas.Gradients(gradients, zeros, zeros if measured else [], zero, losses)
 
     def _split(self, gradients):
         """The gradients of the weights that the penalty sees, and those of overwritten weights."""

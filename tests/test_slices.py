@@ -137,7 +137,7 @@ def test_a_large_table_is_not_written_out_in_a_step():
     mgs = MGSModel(net, TracePenalty(every=1))
     mgs.compile(keras.optimizers.SGD(0.1), "mse")
     x, y = tf.zeros((8, 6), "int32"), tf.zeros((8, 3), "float64")
-    graph = tf.function(lambda: mgs._step((x, y)), autograph=False).get_concrete_function()
+    graph = tf.function(lambda: mgs.train_step((x, y)), autograph=False).get_concrete_function()
     made = [
         op.type
         for function in [graph.graph, *graph.graph._functions.values()]
