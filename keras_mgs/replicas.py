@@ -30,7 +30,15 @@ def check(model):
 
 
 def total(tensors):
-    """Each tensor summed over the replicas; never in a conditional, which some might not enter."""
+    """Each tensor summed over the replicas; all of them must call it, or none."""
     if count() == 1:
         return tensors
-    return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, tensors)
+    context = tf.distribute.get_replica_context()
+    leaves = tf.nest.flatten(tensors)
+    sums = list(leaves)
+    for dtype in dict.fromkeys(t.dtype for t in leaves):  # TensorFlow packs them into one tensor
+        places = [i for i, t in enumerate(leaves) if t.dtype == dtype]
+        of_dtype = context.all_reduce(tf.distribute.ReduceOp.SUM, [leaves[i] for i in places])
+        for place, reduced in zip(places, of_dtype, strict=True):
+            sums[place] = reduced
+    return tf.nest.pack_sequence_as(tensors, sums)

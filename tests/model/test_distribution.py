@@ -57,6 +57,12 @@ def train(strategy, kind):
     }
 
 
+def train_in_single_precision(strategy, kind):
+    keras.config.set_floatx("float32")
+    keras.config.set_dtype_policy("float32")
+    return train(strategy, kind)
+
+
 @automatic_from_the_first_step()
 def train_by_hand(strategy, kind):
     """Weights and α of a loop over `train_step`: Keras 3's own `fit` fails with several workers.
@@ -136,6 +142,15 @@ def test_two_devices_train_as_one_does_with_the_same_global_batch(kind, on_two_d
     assert found["history"].keys() == expected["history"].keys()
     for key, values in expected["history"].items():
         np.testing.assert_allclose(found["history"][key], values, rtol=1e-9, err_msg=key)
+
+
+def test_two_devices_train_in_single_precision():
+    """Gradients of one precision are then summed beside numbers of "auto" in another."""
+    (found,) = results([start(MIRRORED, train_in_single_precision, ["exact auto"])])
+    expected = train_in_single_precision(tf.distribute.get_strategy(), "exact auto")
+    for v, w in zip(found["exact auto"]["weights"], expected["weights"], strict=True):
+        np.testing.assert_allclose(v, w, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(found["exact auto"]["alpha"], expected["alpha"], rtol=1e-3)
 
 
 def test_a_step_was_shortened_in_these_trainings():
