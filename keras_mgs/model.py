@@ -162,7 +162,7 @@ class MGSModel(keras.Model):
 
         if self.penalty.every == 1:
             return penalised()
-        if not tf.distribute.has_strategy():  # TensorFlow cannot run one on several devices
+        if not tf.distribute.has_strategy():  # such a function cannot span several devices
             penalised = graphs.not_inlined(penalised)
         # Around the whole step: within it, replicas could not exchange tensors, and XLA does not
         # return `tf.IndexedSlices` from a conditional.
@@ -172,7 +172,7 @@ class MGSModel(keras.Model):
     def _plain_step(self, data):
         """Update the weights without the penalty; return the logs."""
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        self._alpha.begin(self._steps)
+        self._alpha.begin(ops.cast(self._steps, "int32"))
         with autodiff.tape() as tape:
             outputs = self(x, training=True)
             loss = self.compute_loss(x, y, outputs, sample_weight, training=True)
@@ -183,14 +183,16 @@ class MGSModel(keras.Model):
 
     def _penalised_step(self, data):
         """Update the weights with the penalty; return the logs."""
-        self._alpha.begin(self._steps)
-        computed, outputs, loss = self._gradients(data, ops.cast(self._steps, "int32"))
+        step = ops.cast(self._steps, "int32")
+        self._alpha.begin(step)
+        computed, outputs, loss = self._gradients(data, step)
         gradients = self._balance(replicas.total(computed))
         # They are sums over the replicas, and the optimizer sums them once more.
         gradients = [slices.of_values(lambda t: t / replicas.count(), g) for g in gradients]
         return self._apply(gradients, data, outputs, loss)
 
     def _apply(self, gradients, data, outputs, loss):
+        """Update metrics, weights and the count of steps; return the logs."""
         logs = self._logs(data, outputs, loss)
         self.optimizer.apply_gradients(zip(gradients, self.trainable_weights, strict=True))
         # Where only reading the data shows that they have ended, all that does not wait for data
