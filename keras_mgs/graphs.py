@@ -3,13 +3,14 @@
 import tensorflow as tf
 
 
-def not_inlined(step):
+def not_inlined(step, jit_compile=None):
     """`step` as a function of the graph that TensorFlow does not inline where it is called.
 
     In a branch that is not taken, every operation costs time.
     """
+    attributes = {"_noinline": True}
 
-    @tf.function(autograph=False, experimental_attributes={"_noinline": True})
+    @tf.function(autograph=False, jit_compile=jit_compile, experimental_attributes=attributes)
     def run():
         with lifted_variables():
             return step()
