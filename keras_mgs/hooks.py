@@ -20,6 +20,7 @@ class _Hook:
         def dispatch(*args, **kwargs):  # a function, as a class binds no other callable
             return self.current()(*args, **kwargs)
 
+        dispatch.__wrapped__ = self.original  # Keras reads the signature of a layer's `call`
         self.dispatch = dispatch
 
     def current(self):

@@ -213,8 +213,8 @@ class MGSModel(keras.Model):
         self._alpha.begin(step)
         computed, outputs, loss = self._gradients(data, step)
         gradients = self._balance(replicas.total(computed))
-        # They are sums over the replicas, and the optimizer sums them once more.
-        gradients = [slices.of_values(lambda t: t / replicas.count(), g) for g in gradients]
+        if replicas.count() > 1:  # these are sums over them, and the optimizer sums once more
+            gradients = [g / replicas.count() for g in gradients]
         return self._apply(gradients, data, outputs, loss)
 
     def _apply(self, gradients, data, outputs, loss):

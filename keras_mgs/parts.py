@@ -1,5 +1,6 @@
 """The first samples of a batch, run apart from the others."""
 
+import contextlib
 import weakref
 
 import keras
@@ -12,8 +13,22 @@ _SEPARABLE: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 
 def first(x, size):
-    """The first `size` samples of a batch, or all that there are."""
-    return data.samples(x, 0, size)
+    """The first `size` samples of a batch; where a graph does not know how many there are, `size`.
+
+    There the last sample takes the place of those that are missing, zeros that of an empty batch.
+    Sparse tensors are as short as the batch.
+    """
+    if any(isinstance(t, tf.SparseTensor) for t in data.leaves(x)):
+        return data.samples(x, 0, size)
+
+    def filled(t):
+        if t is None or t.shape[0] is not None:
+            return t if t is None else t[:size]
+        zeros = tf.zeros([1, *tf.unstack(tf.shape(t))[1:]], t.dtype)
+        last = tf.maximum(tf.shape(t)[0] - 1, 0)
+        return tf.gather(tf.concat([t[:size], zeros], 0), tf.minimum(tf.range(size), last))
+
+    return keras.tree.map_structure(filled, x)
 
 
 def dealt(labels):
@@ -40,19 +55,33 @@ def separable(model, x, size, training):
     known = _SEPARABLE.setdefault(model, {})
     key = (size, bool(training), *((tuple(t.shape[1:]), str(t.dtype)) for t in leaves))
     if key not in known:
-        widths = set()
-
-        def trial(x):
-            with keras.StatelessScope():
-                widths.add(raw_outputs(model(x, training=training), model).shape[1])
-
-        try:
-            for n in (size, size + 1):
-                autodiff.trace(trial, x, n)
-            known[key] = len(widths) == 1
-        except Exception:  # an error of the model's own comes again in the pass of the batch
-            known[key] = False
+        known[key] = _is_of_any_size(model, x, size, training)
     return known[key]
+
+
+def _is_of_any_size(model, x, size, training):
+    """Whether a model takes batches of any size, and has a row of outputs for each sample.
+
+    A number of outputs that a graph knows while it does not know the batch's size is that of any
+    size. Where it does not, or the model cannot be traced so, two sizes tell.
+    """
+    shapes = []
+
+    def trial(x):
+        with keras.StatelessScope():
+            shapes.append(raw_outputs(model(x, training=training), model).shape)
+
+    with contextlib.suppress(Exception):
+        autodiff.trace(trial, x, None)
+        rows, width = shapes.pop()
+        if width is not None:
+            return rows is None
+    try:
+        for n in (size, size + 1):
+            autodiff.trace(trial, x, n)
+    except Exception:  # an error of the model's own comes again in the pass of the batch
+        return False
+    return len({width for _, width in shapes}) == 1
 
 
 def _ties(layer):

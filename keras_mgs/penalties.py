@@ -106,9 +106,11 @@ class TracePenalty(KernelPenalty):
         return self._projections(run, run.gauge or run, 1)
 
     def _projections(self, run, part, probes):
-        value = sum(_projection(part, i) for i in range(probes)) / probes
-        n, m = (ops.cast(ops.shape(r.f)[0], value.dtype) for r in (run, part))
-        return n / m * value
+        n, m = (ops.shape(r.f)[0] for r in (run, part))
+        if part is not run and not isinstance(n, int):
+            m = ops.minimum(n, m)  # further ones only fill the part up
+        value = tf.add_n([_projection(part, m, i) for i in range(probes)])
+        return ops.cast(n, value.dtype) / ops.cast(m * probes, value.dtype) * value
 
     def get_config(self) -> dict[str, Any]:
         own = {"estimator": self.estimator, "probes": self.probes, "samples": self.samples}
@@ -206,10 +208,16 @@ class LossGradientPenalty(Penalty):
         return {**super().get_config(), "wrt": self.wrt}
 
 
-def _projection(run, index):
-    """`‖∇_θ Σ_ia v[i, a] f[i, a]‖²` for random signs v: tr K in expectation."""
+def _projection(run, samples, index):
+    """`‖∇_θ Σ_ia v[i, a] f[i, a]‖²` for random signs v: tr K in expectation.
+
+    i counts the first `samples`, an integer, or a tensor where a graph does not know it.
+    """
     index = index * replicas.count() + replicas.index()  # each replica draws its own
     signs = autodiff.random_signs(ops.shape(run.f), run.f.dtype, ops.stack([run.seed, index]))
+    if run.f.shape[0] is not None and not isinstance(samples, int):
+        counts = ops.arange(run.f.shape[0], dtype="int32") < samples
+        signs *= ops.cast(counts, signs.dtype)[:, None]
     gradient = autodiff.gradient(run.tape, run.f, run.weights, signs, dense=False)
     return norms.of_products(gradient)
 

@@ -16,6 +16,9 @@ _RECURRENT = next(
     (place for place in (getattr(_BACKEND, "rnn", None), _BACKEND) if hasattr(place, "lstm")), None
 )
 
+# They compute moments of the data.
+_OF_STATISTICS = keras.layers.BatchNormalization, keras.layers.GroupNormalization
+
 
 @contextlib.contextmanager
 def twice_differentiable():
@@ -25,8 +28,9 @@ def twice_differentiable():
     """
     with contextlib.ExitStack() as stack:
         stack.enter_context(_replaced())
-        for kind in _inexact():
-            stack.enter_context(hooks.replaced(kind, "call", _refused))
+        for kind in _OF_STATISTICS:
+            checked = functools.partial(_checked, kind)
+            stack.enter_context(hooks.replaced(kind, "call", checked))
         yield
 
 
@@ -82,28 +86,40 @@ def _as_part_of_the_pass(call):
     return run
 
 
-@functools.cache
-def _inexact():
-    """Keras' layers whose second derivative is wrong all the same, found by trying.
+def _checked(kind, call):
+    """The `call` of a kind of layers, but an error where its second derivative would be wrong."""
 
-    A Keras that does not compute their statistics by `tf.nn.moments` may have some. They are tried
-    in a thread of their own, which no graph, strategy or precision of the caller's reaches.
+    def run(layer, *args, **kwargs):
+        training = args[1] if args[1:] else kwargs.get("training")
+        of_data = kind is not keras.layers.BatchNormalization or (training and layer.trainable)
+        if of_data and not _is_exact(kind):
+            raise NotImplementedError(
+                f"MGS needs the second derivative of {kind.__name__}, and gets a wrong one with "
+                f"the way in which Keras {keras.__version__} computes it. Received: "
+                f"'{layer.name}' in a forward pass. Use Keras 3.15, or another normalisation; a "
+                "frozen BatchNormalization (`layer.trainable = False`), or one with "
+                "training=False, is exact."
+            )
+        return call(layer, *args, **kwargs)
+
+    return run
+
+
+@functools.cache
+def _is_exact(kind):
+    """Whether layers of a kind have the right second derivative, found by trying.
+
+    A Keras that does not compute their statistics by `tf.nn.moments` may have a wrong one. They are
+    tried in a thread of their own, which no graph, strategy or precision of the caller's reaches.
     """
     with ThreadPoolExecutor(1) as pool:
-        return pool.submit(_find_inexact).result()
+        return pool.submit(_try, kind).result()
 
 
-def _find_inexact():
-    layers = [
-        keras.layers.BatchNormalization(dtype="float64"),
-        keras.layers.GroupNormalization(1, dtype="float64"),
-    ]
-    with _replaced():
-        return [type(layer) for layer in layers if not _is_exact(layer)]
-
-
-def _is_exact(layer):
-    """Whether the second derivative of a layer is that of its first."""
+def _try(kind):
+    """Whether the second derivative of such a layer is that of its first."""
+    options = {"groups": 1} if kind is keras.layers.GroupNormalization else {}
+    layer = kind(dtype="float64", **options)
     x = tf.reshape(tf.sin(tf.range(12, dtype="float64")), (3, 4))
     direction, step = tf.cos(x), 1e-4
 
@@ -113,29 +129,11 @@ def _is_exact(layer):
             y = tf.reduce_sum(layer(x, training=True) ** 3)
         return tape.gradient(y, x)
 
-    with tf.GradientTape() as tape:
-        tape.watch(x)
-        along = tf.reduce_sum(slope(x) * direction)
-    found = tape.gradient(along, x)
-    expected = (slope(x + step * direction) - slope(x - step * direction)) / (2 * step)
+    with _replaced():
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            along = tf.reduce_sum(slope(x) * direction)
+        found = tape.gradient(along, x)
+        expected = (slope(x + step * direction) - slope(x - step * direction)) / (2 * step)
     error = tf.reduce_max(tf.abs(found - expected))
     return bool(error < 1e-4 * tf.reduce_max(tf.abs(expected)))
-
-
-def _refused(call):
-    """`call`, but an error where it would compute statistics of the data."""
-
-    def run(layer, *args, **kwargs):
-        training = args[1] if args[1:] else kwargs.get("training")
-        if isinstance(layer, keras.layers.BatchNormalization) and not (
-            training and layer.trainable
-        ):
-            return call(layer, *args, **kwargs)
-        raise NotImplementedError(
-            f"MGS needs the second derivative of {type(layer).__name__}, and gets a wrong one with "
-            f"the way in which Keras {keras.__version__} computes it. Received: '{layer.name}' in "
-            "a forward pass. Use Keras 3.15, or another normalisation; a frozen BatchNormalization "
-            "(`layer.trainable = False`), or one with training=False, is exact."
-        )
-
-    return run

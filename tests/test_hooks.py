@@ -36,6 +36,16 @@ def test_a_function_is_replaced_in_one_thread_only():
     assert "name" not in vars(thing)
 
 
+def test_layers_of_a_replaced_kind_can_be_made_meanwhile():
+    """Keras reads the signature of `call` when a layer is made."""
+
+    def shape():
+        return keras.layers.BatchNormalization()(tf.ones((2, 3)), training=True).shape
+
+    with hooks.replaced(keras.layers.BatchNormalization, "call", lambda call: call):
+        assert shape() == elsewhere(shape) == (2, 3)
+
+
 def test_what_somebody_else_put_there_stays():
     thing = Thing()
     thing.name = own = lambda: "own"

@@ -65,9 +65,30 @@ def test_products_of_another_form_are_summed_as_they_are(transposed):
     np.testing.assert_allclose(norm(), float(tf.reduce_sum(tf.matmul(a, b, **form) ** 2)))
 
 
+@pytest.mark.parametrize("rank", [2, 4, None])
+def test_norm_of_a_bias_s_gradient_and_its_derivative_equal_those_written_out(rank):
+    delta = np.random.default_rng(0).normal(size=(3, 2, 2, 5) if rank == 4 else (6, 5))
+    shape = None if rank is None else (None, *delta.shape[1:])
+
+    @tf.function(input_signature=[tf.TensorSpec(shape, tf.float64)], autograph=False)
+    def norm(delta):
+        with tf.GradientTape() as tape:
+            tape.watch(delta)
+            bias = tf.reshape(tf.raw_ops.BiasAddGrad(out_backprop=delta), (1, 5))
+            value = norms.of_products([bias])
+        return value, tape.gradient(value, delta)
+
+    value, gradient = norm(delta)
+    written_out = delta.reshape(-1, 5).sum(0)
+    np.testing.assert_allclose(value, (written_out**2).sum(), rtol=1e-9)
+    np.testing.assert_allclose(gradient, np.broadcast_to(2 * written_out, delta.shape), rtol=1e-9)
+
+
 def test_half_precision_is_summed_in_single():
     ones = tf.ones((300, 300), "float16")  # 90,000 is beyond its 65,504
     assert float(norms.squared([ones])) == 90_000
     assert norms.squared([ones]).dtype == "float32"
+    large = tf.constant([3e30, 4e30])  # whose squares are beyond single precision
+    np.testing.assert_allclose(norms.of_each([large, ones]), [25e60, 90_000], rtol=1e-6)
     product = tf.function(lambda: norms.of_products([tf.matmul(ones[:2], ones[:2], True)]))
     assert float(product()) == 4 * 90_000

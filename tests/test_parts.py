@@ -172,6 +172,34 @@ def test_frozen_batch_statistics_tie_no_samples_together():
     assert parts.separable(model, x, M, training=True)
 
 
+@pytest.mark.parametrize("n", [0, 1, 3, 5])
+def test_a_part_has_its_size_in_a_graph_whatever_the_batch_has(n):
+    x = {"numbers": np.arange(2.0 * n).reshape(n, 2), "text": np.array(["a"] * n, dtype="object")}
+
+    @tf.function(
+        input_signature=[
+            {
+                "numbers": tf.TensorSpec((None, 2), "float64"),
+                "text": tf.TensorSpec((None,), "string"),
+            }
+        ]
+    )
+    def part(x):
+        found = parts.first(x, M)
+        assert all(len(t) == M for t in found.values())
+        return found
+
+    found = part(
+        keras.tree.map_structure(tf.constant, x)
+        if n
+        else {"numbers": tf.zeros((0, 2), "float64"), "text": tf.zeros((0,), "string")}
+    )
+    repeated = np.minimum(np.arange(M), n - 1)
+    expected = x["numbers"][repeated] if n else np.zeros((M, 2))
+    np.testing.assert_array_equal(found["numbers"], expected)
+    assert set(found["text"].numpy()) == {b"a" if n else b""}
+
+
 @pytest.mark.parametrize("n", [1, 2, 3, 5])
 def test_a_last_batch_smaller_than_the_part_is_taken_whole(n):
     """`fit` compiles one step for batches of any size."""

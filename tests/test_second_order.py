@@ -35,11 +35,11 @@ def keras_computes_moments(monkeypatch):
             "moments",
             lambda x, axes, keepdims=False, synchronized=False: WAYS[way](x, axes, keepdims),
         )
-        second_order._inexact.cache_clear()
+        second_order._is_exact.cache_clear()
 
     yield by
     monkeypatch.undo()
-    second_order._inexact.cache_clear()
+    second_order._is_exact.cache_clear()
 
 
 def network(normalization):

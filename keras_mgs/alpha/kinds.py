@@ -1,5 +1,6 @@
 """α in training: a number, a schedule or "auto", each with the gradients of a penalised step."""
 
+import functools
 import math
 import warnings
 from typing import Any, NamedTuple
@@ -120,17 +121,17 @@ class Alpha:
             scale: the optimizer's loss scale.
         """
         scale, weight = ops.cast(scale, self.value.dtype), self.weight(scale)
-        lengths = [_length([g], weight) for g in computed.penalty]
-        length = ops.sqrt(sum(ops.square(n) for n in lengths))
+        squares = norms.of_each(computed.penalty)
+        length = ops.sqrt(ops.sum(squares)) / weight
         alpha, wanted = self._update(computed, every, scale, weight, length)
         # An overflow under a loss scale is for the optimizer to see, which then lowers the scale.
         finite = ops.logical_or(ops.isfinite(length), scale > 1)
-        self._count_skipped(ops.logical_and(wanted, ops.logical_not(finite)), lengths)
+        self._count_skipped(ops.logical_and(wanted, ops.logical_not(finite)), squares)
         counts = ops.logical_and(finite, alpha > 0)
-        factor = every * alpha * scale / weight
+        factor = _of_dtypes(every * alpha * scale / weight)
 
         def weighted(p):
-            return ops.where(counts, ops.cast(factor, p.dtype) * p, ops.zeros_like(p))
+            return ops.where(counts, factor(p.dtype) * p, ops.zeros((), p.dtype))
 
         return [
             slices.plus(g, slices.of_values(weighted, p))
@@ -141,9 +142,9 @@ class Alpha:
         """α of this step, and whether its penalty is to act; `length` is ‖∇ penalty‖."""
         return self.now(), self.now() > 0
 
-    def _count_skipped(self, skipped, lengths):
-        broken = ops.logical_not(ops.isfinite(ops.stack(lengths)))
-        last = ops.max(ops.where(broken, ops.arange(len(lengths)), 0))
+    def _count_skipped(self, skipped, squares):
+        broken = ops.logical_not(ops.isfinite(squares))
+        last = ops.max(ops.where(broken, ops.arange(squares.shape[0]), 0))
         count = self.skipped[0] + 1
         self.skipped.assign(ops.where(skipped, ops.stack([count, last]), self.skipped))
 
@@ -196,7 +197,8 @@ class Automatic(Alpha):
         state = rule.State(*ops.unstack(self.state))
         kept, mean = rule.shorten(state.length, _length(gradients, scale))
         self.state.assign(ops.stack(state._replace(length=mean)))
-        return [slices.of_values(lambda t: ops.cast(kept, t.dtype) * t, g) for g in gradients]
+        kept = _of_dtypes(kept)
+        return [slices.of_values(lambda t: kept(t.dtype) * t, g) for g in gradients]
 
     def _update(self, computed, every, scale, weight, length):
         dtype = self.value.dtype
@@ -226,10 +228,10 @@ def warn_unlabelled():
 
 
 def _length(tensors, scale):
-    """`‖tensors / scale‖`; they are divided before they are squared, as they may be very large."""
+    """`‖tensors / scale‖`, a scalar in double precision."""
+    return ops.sqrt(ops.sum(norms.of_each(tensors))) / ops.cast(scale, "float64")
 
-    def divided(t):
-        return t / ops.cast(scale, t.dtype)
 
-    tensors = [slices.of_values(divided, t) for t in tensors]
-    return ops.cast(ops.sqrt(norms.squared(tensors)), "float64")
+def _of_dtypes(number):
+    """A function of a dtype that returns `number` in it."""
+    return functools.cache(functools.partial(ops.cast, number))

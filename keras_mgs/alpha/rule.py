@@ -83,13 +83,11 @@ def update(old, losses, loss_length, penalty_length, every):
     known = ops.isfinite(log_ratio + sum(losses))
     count = old.count + 1
 
-    def mean(before, now, memory):
-        return before + ops.maximum(_share_of_memory(every, memory), 1 / count) * (now - before)
-
-    loss, own, dealt = (
-        mean(before, now, LOSSES)
-        for before, now in zip((old.loss, old.own, old.dealt), losses, strict=True)
-    )
+    means = ops.stack([old.loss, old.own, old.dealt, old.fast, old.slow])
+    memories = [LOSSES] * 3 + [FAST, SLOW]
+    shares = ops.maximum(_shares_of_memory(every, memories), 1 / count)
+    means += shares * (ops.stack([*losses, log_ratio, log_ratio]) - means)
+    loss, own, dealt, fast, slow = ops.unstack(means)
     starting = count * every <= STARTING * EVERY
     new = old._replace(
         count=count,
@@ -98,8 +96,8 @@ def update(old, losses, loss_length, penalty_length, every):
         dealt=dealt,
         first=ops.where(starting, loss, old.first),
         comparable=ops.where(ops.not_equal(losses[1], losses[2]), 1.0, old.comparable),
-        fast=mean(old.fast, log_ratio, FAST),
-        slow=mean(old.slow, log_ratio, SLOW),
+        fast=fast,
+        slow=slow,
     )
     ready = ops.logical_and(learnt(new) > LEARNT, count * every >= STARTING * EVERY)
     first_time = ops.logical_and(ready, old.since == 0)
@@ -110,12 +108,11 @@ def update(old, losses, loss_length, penalty_length, every):
     begins = ops.logical_and(old.acts == 0, ops.logical_and(ready, ops.logical_not(waits)))
     # By the mean: quick to rise by single values, the ratio would rise by noise alone.
     away = new.fast - old.ratio
-    rises, falls = (_share_of_memory(every, memory) for memory in (FAST, FALLING))
-    away *= ops.where(away > 0, rises, falls)
+    away *= ops.where(away > 0, *ops.unstack(_shares_of_memory(every, [FAST, FALLING])))
     ratio = ops.where(begins, new.fast + math.log(HEADROOM), old.ratio)
     ratio = ops.where(old.acts > 0, old.ratio + away, ratio)
     new = new._replace(ratio=ratio, acts=ops.where(begins, 1.0, old.acts))
-    return State(*(ops.where(known, after, before) for after, before in zip(new, old, strict=True)))
+    return State(*ops.unstack(ops.where(known, ops.stack(new), ops.stack(old))))
 
 
 def learnt(state):
@@ -160,6 +157,6 @@ def shorten(mean, length):
     return share, ops.where(known, following, mean)
 
 
-def _share_of_memory(steps, memory):
-    """The weight of a new value, one per `steps`, in a running mean over `memory` steps."""
-    return ops.convert_to_tensor(-math.expm1(-steps / memory), "float64")
+def _shares_of_memory(steps, memories):
+    """The weight of a new value, one per `steps`, in running means over so many steps each."""
+    return ops.convert_to_tensor([-math.expm1(-steps / memory) for memory in memories], "float64")
