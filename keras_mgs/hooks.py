@@ -1,6 +1,7 @@
 """Replacing functions and attributes for a time, in one thread only."""
 
 import contextlib
+import functools
 import threading
 from typing import Any
 
@@ -20,8 +21,8 @@ class _Hook:
         def dispatch(*args, **kwargs):  # a function, as a class binds no other callable
             return self.current()(*args, **kwargs)
 
-        dispatch.__wrapped__ = self.original  # Keras reads the signature of a layer's `call`
-        self.dispatch = dispatch
+        # Keras reads the signature of a layer's `call`.
+        self.dispatch = functools.update_wrapper(dispatch, self.original, (), ())
 
     def current(self):
         stack = self.stacks.get(threading.get_ident())
