@@ -76,21 +76,19 @@ class Penalty(abc.ABC):
     ) -> Iterator[Callable[..., ForwardPass]]:
         """Record forward passes: yields a function that runs one and returns its `ForwardPass`.
 
-        The function takes what to call (the model, or what wraps it) and, if not `x`, the inputs.
+        The function takes what to call (the model, or what wraps it) and, if it is not the pass of
+        the whole batch, the inputs; such a pass has no sites.
         """
-        with contextlib.ExitStack() as stack:
-            stack.enter_context(twice_differentiable())
-            recording = None
-            if self.needs_sites:
-                recording = stack.enter_context(record(model, x, training))
-            tape = stack.enter_context(autodiff.tape())
+        with twice_differentiable(), autodiff.tape() as tape:
             if self.needs_inputs:
                 autodiff.watch(tape, x)
 
-            def forward(call, x=x):
-                outputs = call(x, training=training)
-                f = raw_outputs(outputs, model)
-                return ForwardPass(model, x, outputs, f, tape, recording, seed)
+            def forward(call, part=None):
+                given, sites = (x, self.needs_sites) if part is None else (part, False)
+                with record(model, x, training) if sites else contextlib.nullcontext() as recording:
+                    outputs = call(given, training=training)
+                    f = raw_outputs(outputs, model)
+                return ForwardPass(model, given, outputs, f, tape, recording, seed)
 
             yield forward
 

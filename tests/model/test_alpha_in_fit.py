@@ -19,9 +19,11 @@ from fitting import (
     same_weights,
 )
 from keras import layers
+from problems import announced
 
 from keras_mgs import MGSModel, TracePenalty, penalties
 from keras_mgs import alpha as alphas
+from keras_mgs.penalties import SAMPLES
 
 
 @pytest.fixture
@@ -67,6 +69,13 @@ def test_automatic_alpha_trains_as_a_plain_loop_with_the_rule(kind):
     assert last[0] == 0 < last[-1]
     np.testing.assert_allclose(history["mgs_alpha"], last, rtol=1e-9)
     same_weights(mgs.model, reference)
+
+
+def test_automatic_alpha_leaves_the_rules_for_exact_penalties_in_force():
+    """The samples by which α is chosen run apart, in a pass of which no rule is to know."""
+    mgs = MGSModel(network(), TracePenalty("auto", "exact", every=1))
+    mgs.compile("sgd", "mse")
+    assert not announced(lambda: mgs.fit(*data(2 * SAMPLES), verbose=0))
 
 
 def test_automatic_alpha_is_zero_in_history_until_it_is_chosen():
