@@ -2,13 +2,17 @@
 
 import contextlib
 import re
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import tensorflow as tf
 
+from keras_mgs import hooks
+
 Function = TypeVar("Function", bound=Callable[..., Any])
+_VECTORISING = sys.modules[tf.vectorized_map.__module__]
 
 
 def as_written(function: Function) -> Function:
@@ -115,11 +119,30 @@ def row_jacobian(tape, f, sources, rows):
     return [tf.reshape(j, [*shape, *tf.unstack(tf.shape(j))[1:]]) for j in found]
 
 
+def is_compiled_by_xla():
+    """Whether XLA compiles the graph that is being built."""
+    return getattr(_VECTORISING, "_is_under_xla_context", lambda: False)()
+
+
+def vectorised(function, tensors):
+    """`function` of each slice of `tensors` along their first axes.
+
+    Within a function that XLA compiles, TensorFlow would make this one of its own. In a derivative
+    the inner one would then hand on shapes, XLA would take all inputs of both for constants, and
+    compile them anew for each batch.
+    """
+    with contextlib.ExitStack() as stack:
+        if hasattr(_VECTORISING, "_is_under_xla_context"):
+            never = hooks.replaced(_VECTORISING, "_is_under_xla_context", lambda _: lambda: False)
+            stack.enter_context(never)
+        stack.enter_context(_unlogged())
+        return tf.vectorized_map(function, tensors)
+
+
 def _map_rows(function, vectors):
     """`function` over the first axis: vectorised, or in a loop where TensorFlow cannot."""
     try:
-        with _unlogged():
-            return tf.vectorized_map(function, vectors)
+        return vectorised(function, vectors)
     except (ValueError, NotImplementedError, tf.errors.OpError):  # e.g. through LSTM and GRU
         signature = tf.nest.map_structure(
             lambda t: tf.TensorSpec(t.shape, t.dtype), function(vectors[0])

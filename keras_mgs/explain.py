@@ -16,8 +16,11 @@ def explain(
 ) -> None:
     """Print, layer by layer, how the exact tr K of a model is computed, and at what cost.
 
-    A layer's class has a rule, or the layer takes the fallback. The fallback is exact, too, but
-    takes a reverse pass for each of the `batch_size * q` rows of J, where rules take q in all.
+    A layer's class has a rule, or the layer takes the fallback. The fallback is exact, too: each
+    sample has its own copies of the layer's weights, and there are q reverse passes, as for rules,
+    but all rows of J are written out. Where layers mix samples or draw random numbers, where
+    TensorFlow cannot run the samples one by one, and in training under XLA, there is a reverse pass
+    for each of the `batch_size * q` rows.
 
     The costs are those of one batch, without the reverse passes. For features (S, G, k) and
     cotangents (S, G, c) of q outputs, a sample costs k + q·c multiply-adds where S = G = 1, and

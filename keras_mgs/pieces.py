@@ -2,11 +2,14 @@
 
 import contextlib
 import dataclasses
+import functools
 import itertools
 import math
+import weakref
 
 import keras
 import numpy as np
+import tensorflow as tf
 from keras import ops
 
 from keras_mgs import autodiff, checks, data
@@ -15,10 +18,12 @@ from keras_mgs.gram import as_matrix, gram
 from keras_mgs.outputs import raw_outputs
 from keras_mgs.rows import Rows
 from keras_mgs.second_order import twice_differentiable
-from keras_mgs.sites import jacobian_blocks, record, survey
+from keras_mgs.sites import ByCopies, by_passes, jacobian_blocks, record, signature, survey
 
 CHUNK = 32  # samples at a time, unless told otherwise
 _NUMBERS = 2**26  # the most that the cotangents of one piece may hold
+# The states of models, by `signature`, in which copies of weights for each sample are wrong.
+_MIXING: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +59,7 @@ def samples(model, x, training, batch_size=None, name="x"):
 def jacobian(model, x, training, batch_size):
     """J, (n, q, p)."""
     pieces = cut(model, x, training, batch_size)
-    run = compiled(model, _jacobian, training)
+    run = _runner(model, pieces, training, _jacobian)
     groups = [_join([run(*piece) for piece in group], 1)[:, : pieces.q] for group in pieces.groups]
     return _join(groups, 0)[: pieces.n]
 
@@ -62,7 +67,7 @@ def jacobian(model, x, training, batch_size):
 def sample_traces(model, x, training, batch_size):
     """`‖J[i]‖²` of each sample, (n,)."""
     pieces = cut(model, x, training, batch_size, one_sample=True)
-    run = compiled(model, _sample_traces, training)
+    run = _runner(model, pieces, training, _sample_traces)
     return _join([sum(run(*piece) for piece in group) for group in pieces.groups], 0)[: pieces.n]
 
 
@@ -71,7 +76,7 @@ def kernel(model, x, x2, training, batch_size, dtype=None):
     first = cut(model, x, training, batch_size)
     second = first if x2 is None else cut(model, x2, training, batch_size, "x2")
     dtype = dtype or survey(model, first.groups[0][0][0], training).dtype
-    run = compiled(model, _tile, training, dtype)
+    run = _runner(model, first, training, _tile, dtype)
     tiles: dict = {}
     for row, column in itertools.product(first.indices(), second.indices()):
         if x2 is None and (column, row) in tiles:
@@ -147,23 +152,59 @@ def _join(parts, axis):
     return ops.concatenate(parts, axis) if parts[1:] else parts[0]
 
 
-def _jacobian(model, training, x, rows):
+def _runner(model, pieces, training, function, *options):
+    """`function(blocks, *options, *piece)`, compiled; `blocks(x, rows)` are those of J.
+
+    Copies of weights are taken where there are weights that no rule explains, until a result says
+    that this is wrong.
+    """
+    run_by_passes = compiled(model, _by_passes, training, function, *options)
+    x = pieces.groups[0][0][0]
+    found, mixing = survey(model, x, training), _MIXING.setdefault(model, set())
+    key = bool(training), signature(model)
+    if not found.slow or found.coupled or any(map(tf.is_symbolic_tensor, data.leaves(x))):
+        return run_by_passes
+    run_by_copies = compiled(model, _by_copies, training, function, *options)
+
+    def run(*piece):
+        if key not in mixing:
+            result, right = run_by_copies(*piece)
+            if right:
+                return result
+            mixing.add(key)
+        return run_by_passes(*piece)
+
+    return run
+
+
+def _by_passes(model, training, function, *arguments):
+    return function(functools.partial(_blocks, model, training, by_passes), *arguments)
+
+
+def _by_copies(model, training, function, *arguments):
+    """The result, and whether it is right."""
+    fallback = ByCopies()
+    result = function(functools.partial(_blocks, model, training, fallback), *arguments)
+    return result, fallback.right
+
+
+def _jacobian(blocks, x, rows):
     """A piece of J, (n, r, p)."""
-    j = ops.concatenate([b.jacobian() for b in _blocks(model, x, rows, training)], axis=2)
+    j = ops.concatenate([b.jacobian() for b in blocks(x, rows)], axis=2)
     return ops.reshape(j, (*_counts(x, rows), j.shape[2]))
 
 
-def _sample_traces(model, training, x, rows):
+def _sample_traces(blocks, x, rows):
     """A piece's share of the sample traces, (n,)."""
-    return sum(b.sample_traces() for b in _blocks(model, x, rows, training))
+    return sum(b.sample_traces() for b in blocks(x, rows))
 
 
-def _tile(model, training, dtype, x, rows, x2=None, rows2=None):
+def _tile(blocks, dtype, x, rows, x2=None, rows2=None):
     """A piece of K, (n, r, m, r2)."""
-    first, counts = _blocks(model, x, rows, training), _counts(x, rows)
+    first, counts = blocks(x, rows), _counts(x, rows)
     second, counts2 = first, counts
     if x2 is not None:
-        second, counts2 = _blocks(model, x2, rows2, training), _counts(x2, rows2)
+        second, counts2 = blocks(x2, rows2), _counts(x2, rows2)
     return ops.reshape(gram(first, second, dtype), (*counts, *counts2))
 
 
@@ -171,7 +212,7 @@ def _counts(x, rows):
     return rows.counts(data.number_of_samples(x))
 
 
-def _blocks(model, x, rows, training):
+def _blocks(model, training, fallback, x, rows):
     """The blocks of J for one piece, of a forward pass that leaves the model's state alone."""
     with contextlib.ExitStack() as stack:
         stack.enter_context(twice_differentiable())
@@ -180,4 +221,4 @@ def _blocks(model, x, rows, training):
         stack.enter_context(keras.StatelessScope())
         f = raw_outputs(model(x, training=training), model)
     rows = rows._replace(vectors=ops.cast(rows.vectors, f.dtype))
-    return jacobian_blocks(tape, f, recording, rows)
+    return jacobian_blocks(tape, f, recording, rows, fallback)

@@ -266,3 +266,22 @@ def test_autograph_leaves_our_code_alone_in_a_tf_function_of_the_user_s(caplog):
     penalty = TracePenalty(1.0, "exact", every=2)
     tf.function(lambda: (penalty(model, x, 0), keras_mgs.trace(model, x)))()
     assert "AutoGraph" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "penalty", [TracePenalty(1.0, "exact"), LogDetPenalty(1.0), TracePenalty()]
+)
+def test_under_xla_no_shape_passes_through_a_function(penalty):
+    """Or XLA would take weights and data for constants, and compile each step anew."""
+    model = network()
+
+    @tf.function(autograph=False, jit_compile=True)
+    def gradient(x):
+        with tf.GradientTape() as outer:
+            with penalty.watching(model, x, tf.constant(0)) as forward:
+                run = forward(model)
+            value = penalty.value(run)
+        return outer.gradient(value, oracles.variables(model))
+
+    graph = gradient.get_concrete_function(tf.TensorSpec((4, 3), tf.float64)).graph
+    assert not [o.name for o in graph.get_operations() if "PartitionedCall" in o.type]

@@ -25,6 +25,7 @@ WRAPPED = "test_wrapped.py::test_without_a_penalty_all_is_as_the_model_does_it_a
 LOOP = "model/test_training_step.py::test_training_equals_a_plain_loop_weight_for_weight"
 EXECUTED = "model/test_compile.py::test_steps_executed_in_every_way_are_those_of_a_plain_loop"
 INLINED = "test_second_order.py::test_a_function_runs_as_part_of_the_pass_with_autograph_or_without"
+NO_SHAPES = "test_penalties.py::test_under_xla_no_shape_passes_through_a_function"
 EXPLAINED = "test_explain.py::test_models_that_know_their_inputs_need_no_data"
 
 DOORS = {
@@ -67,6 +68,10 @@ DOORS = {
     "experimental_enable_variable_lifting": EXECUTED,
     "startswith('tensorflow.')": "test_second_order.py::"
     "test_functions_of_tensorflow_s_own_stay_functions",
+    "_is_under_xla_context": "sites/test_fallback.py::"
+    "test_exact_penalties_of_such_layers_have_the_gradient_of_the_plain_loop",
+    "replaced(_VECTORISING, '_is_under_xla_context')": NO_SHAPES,
+    "sys.modules[tf.vectorized_map.__module__]": NO_SHAPES,
     "replaced(function, '__call__')": IN_THREADS,
     "replaced(tf.nn, 'moments')": "test_penalties.py::"
     "test_gradient_of_the_trace_is_right_through_layers_of_every_family",

@@ -8,6 +8,7 @@ import keras
 from keras import ops
 
 from keras_mgs import autodiff
+from keras_mgs.sites.fallback import by_copies_if_right
 from keras_mgs.sites.site import OneHot, Shape
 
 
@@ -233,7 +234,7 @@ def _adds_to_one_position(kernel, bias):
     )
 
 
-def jacobian_blocks(tape, f, recording, rows):
+def jacobian_blocks(tape, f, recording, rows, fallback=by_copies_if_right):
     """The blocks of J = ∂f/∂weights, in the order of the weights, of a recorded forward pass.
 
     Args:
@@ -241,6 +242,7 @@ def jacobian_blocks(tape, f, recording, rows):
         f: the raw outputs, (n, q).
         recording: a `Recording` of the same pass.
         rows: the `Rows` to compute. Blocks have (n, r) rows, or (1, r) where samples are coupled.
+        fallback: how to find those of weights that no rule explains, as in `fallback.py`.
     """
     recording.check(tape, f)
     recording.announce()
@@ -250,7 +252,7 @@ def jacobian_blocks(tape, f, recording, rows):
     found = autodiff.cotangents(tape, f, list(z.values()), rows) if z else []
     deltas = dict(zip(z, found, strict=True))
     rest = [w for w, group in zip(recording.weights, sites, strict=True) if group is None]
-    jacobians = iter(autodiff.row_jacobian(tape, f, autodiff.values(rest), rows) if rest else ())
+    jacobians = iter(fallback(tape, f, recording, rest, rows) if rest else ())
     shape = (1 if rows.coupled else ops.shape(f)[0], ops.shape(rows.vectors)[0])
     # Layers may compute in dtypes of their own; half precision is too coarse for sums of squares.
     dtype = keras.backend.result_type(f.dtype, "float32")

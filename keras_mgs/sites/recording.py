@@ -23,6 +23,7 @@ class Recording:
     """
 
     def __init__(self, model):
+        self.model, self.x, self.training = model, None, None  # what ran, where that is known
         self.weights = checks.weights(model)
         self._sites: dict[int, list] = {id(w): [] for w in self.weights}
         self._owners = {
@@ -101,7 +102,8 @@ class Recording:
             names = ", ".join(sorted(f"{layer.name} ({type(layer).__name__})" for layer in slow))
             warnings.warn(
                 f"keras_mgs has no fast rule for: {names}. The result is exact all the same, by "
-                "one reverse pass per sample and output, which is slower.",
+                "copies of their weights for each sample or, where layers mix samples, by a "
+                "reverse pass per sample and output, which is slower.",
                 stacklevel=2,
             )
 

@@ -57,6 +57,7 @@ def record(model, x, training):
     with watch(model) as recording:
         recording.leave_to_fallback(found.unsound)
         recording.coupled |= found.coupled
+        recording.x, recording.training = x, training
         yield recording
 
 

@@ -10,6 +10,7 @@ from keras import layers, ops
 from problems import FALLBACK, Scale, announced, make, sequential
 
 import keras_mgs
+from keras_mgs import autodiff
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -60,6 +61,81 @@ def test_structures_that_the_rules_explain_stay_fast(name):
         )
     else:
         assert not announced(lambda: keras_mgs.trace(model, x))
+
+
+class OfTheBatch(layers.Layer):
+    """Adds the mean over the batch, times a weight that may be zero: then f does not show it."""
+
+    def __init__(self, gate, **kwargs):
+        super().__init__(**kwargs)
+        self.first = gate
+
+    def build(self, shape):
+        self.gate = self.add_weight(shape=(shape[-1],), initializer=self.initial, name="gate")
+
+    def initial(self, shape, dtype=None):
+        return ops.full(shape, self.first, dtype)
+
+    def call(self, x):
+        return x + self.gate * ops.mean(x, axis=0, keepdims=True)
+
+
+@pytest.mark.parametrize("gate", [0.0, 0.5])
+def test_layers_of_ones_own_that_mix_samples_are_found_out(gate):
+    """The weights before them, too: these have no rule either."""
+    model = sequential((3,), Scale(), OfTheBatch(gate), Scale(), layers.Dense(2))
+    x = np.random.default_rng(0).normal(size=(5, 3))
+    j = oracles.jacobian(model, x)
+    for _ in range(2):  # once it is known, copies are not tried
+        np.testing.assert_allclose(
+            np.ravel(keras_mgs.jacobian(model, x)), np.ravel(j), rtol=1e-9, atol=1e-12
+        )
+    np.testing.assert_allclose(keras_mgs.trace(model, x), (j**2).sum(), rtol=1e-9)
+
+
+def own_layers(*more):
+    return sequential((4, 4, 3), Scale(), layers.Conv2D(2, 2), *more, Scale(), layers.Flatten())
+
+
+def test_independent_samples_take_a_reverse_pass_per_output_and_not_per_sample(monkeypatch):
+    """So many rows of cotangents go back, and the slower way is never taken."""
+
+    def never(*_):
+        raise AssertionError("a reverse pass for each sample")
+
+    monkeypatch.setattr(autodiff, "row_jacobian", never)
+    model, x = own_layers(), np.random.default_rng(0).normal(size=(5, 4, 4, 3))
+    j = oracles.jacobian(model, x)
+    np.testing.assert_allclose(keras_mgs.trace(model, x), (j**2).sum(), rtol=1e-9)
+    k = oracles.kernel(j)
+    np.testing.assert_allclose(keras_mgs.kernel(model, x, batch_size=2), k, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("way", [lambda f: f, tf.function, tf.function(jit_compile=True)])
+@pytest.mark.parametrize("mixing", [False, True])
+@pytest.mark.parametrize(("kind", "penalty"), [
+    ("exact", keras_mgs.TracePenalty(1.0, "exact", every=1)),
+    ("log_det", keras_mgs.LogDetPenalty(1.0, epsilon=1e-3)),
+])  # fmt: skip
+def test_exact_penalties_of_such_layers_have_the_gradient_of_the_plain_loop(
+    kind, penalty, mixing, way
+):
+    more = [OfTheBatch(0.5)] if mixing else []
+    model = sequential((3,), Scale(), *more, layers.Dense(2, "tanh"), Scale())
+    x = tf.constant(np.random.default_rng(0).normal(size=(4, 3)))
+    weights = oracles.variables(model)
+
+    def gradient():
+        with tf.GradientTape() as tape:
+            _, value = penalty(model, x, 0)
+        return value, tape.gradient(value, weights)
+
+    with tf.GradientTape() as tape:
+        _, expected = oracles.penalty(kind, lambda: model(x), weights, epsilon=1e-3)
+    value, found = way(gradient)()
+    np.testing.assert_allclose(value, expected, rtol=1e-9)
+    for g, e in zip(found, tape.gradient(expected, weights), strict=True):
+        np.testing.assert_allclose(g, e, rtol=1e-8, atol=1e-9)  # log det's second derivative
 
 
 def test_coupled_samples_are_not_announced_and_exact():
