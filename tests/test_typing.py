@@ -57,7 +57,7 @@ WRONG = {
     "keras_mgs.kernel(model)": 'Missing positional argument "x"',
     "keras_mgs.trace(model, x, True)": 'Too many positional arguments for "trace"',
     "keras_mgs.sample_traces(model, x, size=3)": 'Unexpected keyword argument "size"',
-    "keras_mgs.label_scores(model, x, x, 3)": 'Too many positional arguments for "label_scores"',
+    "keras_mgs.label_scores(model, x, x, kind=3)": '"kind" to "label_scores" has incompatible type',
     'keras_mgs.log_det(model, x, epsilon="1")': '"epsilon" to "log_det" has incompatible type',
     "keras_mgs.eigenvalues(model, x, training=3)": '"training" to "eigenvalues" has incompatible',
     "keras_mgs.TracePenalty(probes=0.5)": '"probes" to "TracePenalty" has incompatible type',
