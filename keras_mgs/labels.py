@@ -76,16 +76,18 @@ def label_scores(
       sample wrong, however many there are, and the mean would hide it;
     - regression: `‖y_i - f_i‖`, the Euclidean norm over the outputs f, in the units of y.
 
-    Sort by it, highest first, to look for wrong labels. A network trained with `MGSModel` learns
-    samples in groups, so it goes on to doubt a label that does not suit the group; one that has
-    learnt its labels by heart doubts none. With classes, `1 - label_scores` is cleanlab's
-    self-confidence; its normalised margin is `p[i, y_i] - max_c p[i, c]`, c being the other
-    classes. To go on there: `cleanlab.filter.find_label_issues(y, model.predict(x))` where the
-    model ends with a softmax, and `keras.ops.softmax(model.predict(x))` of logits.
+    Sort by it, highest first, to look for wrong labels. Of classes, it orders samples as their
+    cross-entropy does. It is meant for networks trained with `MGSModel`: learning in groups, they
+    go on to doubt a label that does not suit the group, where a network that learns labels by heart
+    comes to believe them all. With classes, `1 - label_scores` is cleanlab's self-confidence; its
+    normalised margin is `p[i, y_i] - max_c p[i, c]`, c being the other classes. To go on there:
+    `cleanlab.filter.find_label_issues(y, p)`, where p is `model.predict(x)` of a model that ends
+    with a softmax, and `keras.ops.softmax(model.predict(x)).numpy()` of logits.
 
     Args:
         model: a built `keras.Model` or `MGSModel` with one output per sample, of any shape.
-        x: its inputs, n samples, as for `jacobian`, in the order of `y`.
+        x: its inputs, n samples, as for `jacobian`, in the order of `y`; so a Dataset must not
+            shuffle them.
         y: class numbers (n,) or (n, 1), or an array of the outputs' shape: one-hot, of 0 and 1, or
             numbers.
         kind: "classes", "multilabel" or "regression"; None: by the softmax or sigmoid at the end of
@@ -138,6 +140,12 @@ def judge(model, x, y, kind=None, batch_size=None):
     _check_labels(y, kind, network)
 
     found = [network.run(piece) for piece in pieces]
+    if sum(len(f) if f.shape.rank else 0 for f in found) != n:
+        shapes = ", ".join(str(tuple(f.shape)) for f in found[:3])
+        raise ValueError(
+            f"Expected '{model.name}' to return one row per sample. Received: outputs of shape "
+            f"{shapes} for {n} samples. Use a model that keeps the samples on its first axis."
+        )
     tolerance = 1e-2 if found[0].dtype.size < 4 else 1e-4  # of sums of probabilities
     values = np.concatenate([f.numpy().astype("float64") for f in found]).reshape(n, -1)
     if not np.isfinite(values).all():
@@ -284,7 +292,7 @@ def _check_labels(y, kind, network):
     elif kind == "classes":
         wrong = y[~_bits(y).all(axis=1) | (y.sum(axis=1) != 1)]
         if wrong.size or len(network.shape) != 1:
-            what = f"a row with {wrong[0].sum():g} in all" if wrong.size else f"{network.shape}"
+            what = f"the row {wrong[0][:8].tolist()}" if wrong.size else "a grid of labels each"
             raise ValueError(
                 f"Expected `y` to hold one class per sample, one-hot. Received: {what}. {advice}"
             )

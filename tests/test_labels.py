@@ -8,33 +8,27 @@ import pytest
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
 from keras import layers, ops
-from problems import Subclassed, randomise, sequential
+from labelling import (
+    BITS,
+    CLASSES,
+    IMAGES,
+    LOSSES,
+    NUMBERS,
+    ONE_HOT,
+    RNG,
+    ROWS,
+    N,
+    X,
+    compiled,
+    network,
+    of_images,
+    ready,
+)  # fmt: skip
+from problems import Subclassed
 
 import keras_mgs
-
-RNG = np.random.default_rng(0)
-N = 7
-X = RNG.normal(size=(N, 3))
-CLASSES = np.array([0, 1, 2, 2, 1, 0, 1])
-ONE_HOT = np.eye(3)[CLASSES]
-BITS = np.array([0, 1, 1, 0, 1, 0, 0])
-ROWS = np.array([[1, 0, 1], [0, 0, 0], [1, 1, 1], [0, 1, 0], [1, 0, 0], [0, 1, 1], [0, 0, 1]])
-NUMBERS = RNG.normal(size=(N, 3))
-IMAGES = RNG.normal(size=(N, 2, 3))
-LOSSES = keras.losses
-
-
-def network(units=3, end=None):
-    model = sequential((3,), layers.Dense(4, "tanh"), layers.Dense(units, end))
-    randomise(model, np.random.default_rng(1))
-    return model
-
-
-def compiled(loss, units=3, end=None):
-    model = network(units, end)
-    model.compile("sgd", loss)
-    return model
 
 
 def softmax(z):
@@ -85,10 +79,6 @@ def by_hand():
     )
     model(X)
     return model
-
-
-def of_images():
-    return sequential((3,), layers.Dense(6), layers.Reshape((2, 3)))
 
 
 # name -> model, y, what turns its outputs into probabilities, the formula.
@@ -215,19 +205,46 @@ def test_an_mgs_model_is_scored_as_the_network_in_it(where):
 def test_batches_of_any_size_give_the_same(size, seed, n):
     rng = np.random.default_rng(seed)
     x, y = rng.normal(size=(n, 3)).astype("float32"), rng.integers(0, 3, n)
-    whole = keras_mgs.label_scores(MODEL, x, y, batch_size=n)
+    whole = keras_mgs.label_scores(ready(), x, y, batch_size=n)
     assert ((whole >= 0) & (whole <= 1)).all()
-    pieces = keras_mgs.label_scores(MODEL, x, y, batch_size=size)
+    pieces = keras_mgs.label_scores(ready(), x, y, batch_size=size)
     np.testing.assert_allclose(pieces, whole, atol=1e-6)
     order = rng.permutation(n)
     np.testing.assert_allclose(
-        keras_mgs.label_scores(MODEL, x[order], y[order]), whole[order], atol=1e-6
+        keras_mgs.label_scores(ready(), x[order], y[order]), whole[order], atol=1e-6
     )
-    p = MODEL.predict(x, verbose=0)
+    p = ready().predict(x, verbose=0)
     np.testing.assert_allclose(whole, 1 - p[np.arange(n), y], atol=1e-6)
 
 
-MODEL = network(end="softmax")
+ANY = {
+    units: {end: network(units, end) for end in (None, "softmax", "sigmoid")} for units in (1, 3)
+}
+
+
+@pytest.mark.filterwarnings("ignore:You are using a softmax over axis -1")
+@settings(max_examples=200, deadline=None)
+@given(
+    units=st.sampled_from([1, 3]),
+    end=st.sampled_from([None, "softmax", "sigmoid"]),
+    kind=st.sampled_from([None, "classes", "multilabel", "regression"]),
+    y=arrays.arrays(
+        st.sampled_from(["int64", "uint8", "bool", "float32", "float64", "U1", "complex64"]),
+        st.sampled_from([(), (0,), (2,), (2, 1), (2, 3), (2, 3, 1), (2, 2), (3,), (1, 2)]),
+    ),
+)
+def test_any_labels_are_scored_or_refused_in_a_sentence(units, end, kind, y):
+    if y.dtype.kind == "f":
+        y = np.where(abs(y) < 1e9, y, y.dtype.type(np.nan))
+    try:
+        scores = keras_mgs.label_scores(network(units, end), X[:2], y, kind=kind)
+    except (TypeError, ValueError) as error:
+        assert str(error).startswith("Expected ") and "Received: " in str(error)
+    else:
+        assert scores.shape == (2,) and scores.dtype == "float64"
+        assert (scores >= 0).all() and np.isfinite(scores).all()
+        if kind in ("classes", "multilabel"):
+            assert (scores <= 1).all()
 
 
 def of_two_inputs():
@@ -245,7 +262,7 @@ def test_inputs_are_those_that_the_exact_functions_take():
     data = tf.data.Dataset.from_tensor_slices(given).batch(3)
     for x in (given, [X, other], data):
         np.testing.assert_allclose(keras_mgs.label_scores(model, x, CLASSES), right, rtol=1e-5)
-    right = of_class(MODEL.predict(X, verbose=0))
+    right = of_class(ready().predict(X, verbose=0))
     for x in (pd.DataFrame(X), tf.constant(X), X.astype("float32"), tf.sparse.from_dense(X)):
         for y in (
             CLASSES.tolist(),
@@ -253,7 +270,7 @@ def test_inputs_are_those_that_the_exact_functions_take():
             pd.DataFrame(ONE_HOT),
             tf.constant(CLASSES),
         ):
-            np.testing.assert_allclose(keras_mgs.label_scores(MODEL, x, y), right, rtol=1e-5)
+            np.testing.assert_allclose(keras_mgs.label_scores(ready(), x, y), right, rtol=1e-5)
 
 
 def test_models_without_trainable_weights_are_scored():
@@ -284,114 +301,12 @@ def test_half_precision_is_scored_as_it_is():
 
 
 def test_neither_the_model_nor_the_arrays_are_changed():
-    x, y, before = X.copy(), CLASSES.copy(), MODEL.get_weights()
-    keras_mgs.label_scores(MODEL, x, y)
+    x, y, before = X.copy(), CLASSES.copy(), ready().get_weights()
+    keras_mgs.label_scores(ready(), x, y)
     np.testing.assert_array_equal(x, X)
     np.testing.assert_array_equal(y, CLASSES)
-    for a, b in zip(before, MODEL.get_weights(), strict=True):
+    for a, b in zip(before, ready().get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
-
-
-def two_outputs():
-    x = keras.Input((3,))
-    return keras.Model(x, [layers.Dense(3)(x), layers.Dense(3)(x)])
-
-
-def diverged():
-    model = network(end="softmax")
-    model.set_weights([np.full_like(w, np.nan) for w in model.get_weights()])
-    return model
-
-
-def with_a_class_left_out():
-    x = keras.Input((3,))
-    return keras.Model(x, layers.Dense(4, "softmax")(x)[:, :3])
-
-
-ENDS = {None: network(), "softmax": MODEL, "sigmoid": network(end="sigmoid")}
-ONE = network(1)
-NAN = np.where(np.arange(N) == 2, np.nan, CLASSES)
-WRONG = {
-    "no model": (3, CLASSES, ["keras.Model", "Received: 3"]),
-    "class too large": (MODEL, CLASSES + 1, ["`y`", "from 0 to 2", "Received: 3"]),
-    "negative class": (MODEL, CLASSES - 1, ["from 0 to 2", "Received: -1"]),
-    "class of no output": (network(1, "sigmoid"), CLASSES, ["0 or 1", "Received: 2"]),
-    "between two classes": (MODEL, CLASSES + 0.5, ["whole numbers", "Received: 0.5"]),
-    "fewer labels": (MODEL, CLASSES[:3], ["same number of samples", "x: 7", "y: 3"]),
-    "fewer rows": (MODEL, ONE_HOT[:3], ["same number of samples", "x: 7", "y: 3"]),
-    "one label": (MODEL, 1, ["one row per sample", "Received", "()"]),
-    "too few columns": (MODEL, ONE_HOT[:, :2], ["`y`", "(7, 3)", "Received", "(7, 2)"]),
-    "rows for one output": (ONE, NUMBERS, ["(7,)", "Received", "(7, 3)"]),
-    "one number for three outputs": (
-        compiled("mse"), NUMBERS[:, 0], ["(7, 3)", "Received", "(7,)"],
-    ),
-    "kind and shape": (MODEL, CLASSES, ["(7, 3)", "(7,)"], "multilabel"),
-    "NaN": (MODEL, NAN, ["`y`", "finite", "1 NaN"]),
-    "infinity": (ENDS[None], NUMBERS * np.inf, ["`y`", "finite", "21 NaN or infinite"]),
-    "text": (MODEL, np.array(list("abcabca")), ["`y`", "numbers", "Received", "<U1"]),
-    "complex": (MODEL, CLASSES * 1j, ["`y`", "numbers", "Received", "complex128"]),
-    "uneven": (MODEL, [[1], [1, 2], *[[1]] * 5], ["`y`", "numbers", "Received: list"]),
-    "none": (MODEL, None, ["`y`", "numbers", "Received", "None"]),
-    "dict": (MODEL, {"a": CLASSES}, ["`y`", "numbers", "Received", "dict"]),
-    "soft labels": (
-        compiled("categorical_crossentropy", end="softmax"), np.full((N, 3), 1 / 3),
-        ["one-hot", "kind='regression'"],
-    ),
-    "soft bits": (
-        compiled("bce", 1, "sigmoid"), BITS * 0.9, ["0 or 1", "Received: 0.9", "kind='regression'"],
-    ),
-    "bits without a loss": (ONE, BITS, ["`kind`", "Received", "kind=None", "compile"]),
-    "rows without a loss": (ENDS[None], ROWS, ["`kind`", "kind=None", "compile"]),
-    "several labels, softmax": (MODEL, ROWS, ["one-hot", "Received: a row with 2"]),
-    "several labels of a softmax": (MODEL, ROWS, ["sigmoid", "softmax"], "multilabel"),
-    "classes, sigmoid": (ENDS["sigmoid"], CLASSES, ["probabilities", "Received", "with a sigmoid"]),
-    "softmax of one": (network(1, "softmax"), BITS, ["softmax", "one output", "always 1"]),
-    "no probabilities": (
-        compiled("sparse_categorical_crossentropy"), CLASSES,
-        ["probabilities", "Received", "from_logits=True"],
-    ),
-    "sum below one": (with_a_class_left_out(), CLASSES, ["probabilities", "sum to 1", "Received"]),
-    "no probability": (compiled("bce"), ROWS, ["probabilities", "from_logits=True"]),
-    "two outputs": (two_outputs(), CLASSES, ["one output", "Received", "2"]),
-    "classes of images": (of_images(), CLASSES, ["`y`", "(7, 2, 3)", "Received", "(7,)"]),
-    "diverged": (diverged(), CLASSES, ["finite", "NaN", "diverged"]),
-    "unknown kind": (MODEL, CLASSES, ["`kind`", "'classes'", "kind='class'"], "class"),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", WRONG)
-def test_a_wrong_argument_is_one_sentence(name):
-    model, y, words, *kind = WRONG[name]
-    with pytest.raises((TypeError, ValueError)) as error:
-        keras_mgs.label_scores(model, X, y, **({"kind": kind[0]} if kind else {}))
-    message = str(error.value)
-    assert message.startswith("Expected ") and "Received: " in message
-    for word in words:
-        assert word in message
-
-
-@pytest.mark.parametrize("name", ["class too large", "fewer labels", "NaN", "too few columns"])
-def test_labels_are_refused_before_anything_is_computed(name):
-    _, y, _ = WRONG[name]
-    seen = []
-    x = keras.Input((3,))
-    spy = layers.Lambda(
-        lambda t: tf.numpy_function(lambda a: (seen.append(len(a)), a)[1], [t], t.dtype),
-        output_shape=(3,),
-    )
-    model = keras.Model(x, layers.Dense(3, "softmax")(spy(x)))
-    with pytest.raises(ValueError):
-        keras_mgs.label_scores(model, X, y)
-    assert seen == []
-
-
-def test_wrong_batch_sizes_and_inputs_are_named():
-    for wrong in (0, -1, 1.5, "all", True):
-        with pytest.raises((TypeError, ValueError), match="`batch_size`"):
-            keras_mgs.label_scores(MODEL, X, CLASSES, batch_size=wrong)
-    for wrong in (X[:, :2], np.where(X > 0, np.nan, X), None, {"b": X}):
-        with pytest.raises((TypeError, ValueError), match="`x`"):
-            keras_mgs.label_scores(MODEL, wrong, CLASSES)
 
 
 def test_the_library_cleanlab_finds_the_same():
