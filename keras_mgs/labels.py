@@ -17,22 +17,15 @@ _CHUNK = 32  # samples at a time, unless told otherwise
 _ENDINGS = {"Softmax": "classes", "LogSoftmax": "classes", "Sigmoid": "multilabel"}
 # Keras' losses, by the names of their functions.
 _LOSSES = {
-    **dict.fromkeys(
-        (
-            "categorical_crossentropy", "categorical_focal_crossentropy",
-            "categorical_generalized_cross_entropy", "kl_divergence",
-            "sparse_categorical_crossentropy",
-        ),
-        "classes",
-    ),
-    **dict.fromkeys(("binary_crossentropy", "binary_focal_crossentropy"), "multilabel"),
-    **dict.fromkeys(
-        (
-            "huber", "log_cosh", "mean_absolute_error", "mean_absolute_percentage_error",
-            "mean_squared_error", "mean_squared_logarithmic_error", "poisson",
-        ),
-        "regression",
-    ),
+    "classes": {
+        "categorical_crossentropy", "categorical_focal_crossentropy",
+        "categorical_generalized_cross_entropy", "kl_divergence", "sparse_categorical_crossentropy",
+    },
+    "multilabel": {"binary_crossentropy", "binary_focal_crossentropy"},
+    "regression": {
+        "huber", "log_cosh", "mean_absolute_error", "mean_absolute_percentage_error",
+        "mean_squared_error", "mean_squared_logarithmic_error", "poisson",
+    },
 }  # fmt: skip
 
 
@@ -139,31 +132,22 @@ def judge(model, x, y, kind=None, batch_size=None):
         kind = "multilabel"  # of a single label
     _check_labels(y, kind, network)
 
-    found = [network.run(piece) for piece in pieces]
-    if sum(len(f) if f.shape.rank else 0 for f in found) != n:
-        shapes = ", ".join(str(tuple(f.shape)) for f in found[:3])
-        raise ValueError(
-            f"Expected '{model.name}' to return one row per sample. Received: outputs of shape "
-            f"{shapes} for {n} samples. Use a model that keeps the samples on its first axis."
-        )
-    tolerance = 1e-2 if found[0].dtype.size < 4 else 1e-4  # of sums of probabilities
-    values = np.concatenate([f.numpy().astype("float64") for f in found]).reshape(n, -1)
-    if not np.isfinite(values).all():
-        raise ValueError(
-            "Expected the model's outputs on these samples to be finite numbers. Received: "
-            f"outputs of '{model.name}' with NaN or infinity. Has its training diverged?"
-        )
+    values, tolerance = _values(network, pieces, n)
     if kind == "regression":
-        one = values.shape[1] == 1
-        return Verdict(
-            np.linalg.norm(y - values, axis=1), *((y[:, 0], values[:, 0]) if one else (None, None))
-        )
+        return _verdict(np.linalg.norm(y - values, axis=1), y, values)
     p = _probabilities(values, kind, network, from_logits, tolerance)
     if kind == "multilabel":
-        bits = (y[:, 0].astype("int64"), (p[:, 0] > 0.5).astype("int64"))
-        return Verdict(abs(y - p).max(axis=1), *(bits if p.shape[1] == 1 else (None, None)))
+        scores = abs(y - p).max(axis=1)
+        return _verdict(scores, y.astype("int64"), (p > 0.5).astype("int64"))
     given = y.astype("int64") if y.ndim == 1 else y.argmax(axis=1)
     return Verdict(1 - p[np.arange(n), given], given, p.argmax(axis=1))
+
+
+def _verdict(scores, given, predicted):
+    """The `Verdict` on rows (n, q)."""
+    if given.shape[1] > 1:
+        return Verdict(scores, None, None)
+    return Verdict(scores, given[:, 0], predicted[:, 0])
 
 
 def _read(y, n):
@@ -214,6 +198,24 @@ def _traced(model, x):
     return _Network(run, model.name, tuple(shape[1:]), found[-1])
 
 
+def _values(network, pieces, n):
+    """The outputs (n, q) in float64, and how far from 1 their probabilities may sum to."""
+    found = [network.run(piece) for piece in pieces]
+    if sum(len(f) if f.shape.rank else 0 for f in found) != n:
+        shapes = ", ".join(str(tuple(f.shape)) for f in found[:3])
+        raise ValueError(
+            f"Expected '{network.name}' to return one row per sample. Received: outputs of shape "
+            f"{shapes} for {n} samples. Use a model that keeps the samples on its first axis."
+        )
+    values = np.concatenate([f.numpy().astype("float64") for f in found]).reshape(n, -1)
+    if not np.isfinite(values).all():
+        raise ValueError(
+            "Expected the model's outputs on these samples to be finite numbers. Received: "
+            f"outputs of '{network.name}' with NaN or infinity. Has its training diverged?"
+        )
+    return values, 1e-2 if found[0].dtype.size < 4 else 1e-4
+
+
 def _fitted(y, network):
     """Class numbers as (n,), all other labels as (n, q)."""
     shape, rows = network.shape, y.shape[1:]
@@ -242,7 +244,8 @@ def _loss(model):
         return None, None
     loss = keras.losses.get(losses[0])
     function = getattr(loss, "fn", loss)
-    kind = _LOSSES.get(getattr(function, "__name__", ""))
+    name = getattr(function, "__name__", None)
+    kind = next((kind for kind, names in _LOSSES.items() if name in names), None)
     if kind is None or not function.__module__.startswith("keras."):
         return None, None
     return kind, None if kind == "regression" else getattr(loss, "from_logits", False)
