@@ -14,6 +14,7 @@ __all__ = [
     "explain",
     "jacobian",
     "kernel",
+    "label_scores",
     "log_det",
     "plot",
     "sample_traces",
@@ -32,5 +33,6 @@ if not (_AS_MODULE or _AS_SCRIPT):
     from keras_mgs.callbacks import MGSMetrics
     from keras_mgs.explain import explain
     from keras_mgs.kernel import eigenvalues, jacobian, kernel, log_det, sample_traces, trace
+    from keras_mgs.labels import label_scores
     from keras_mgs.model import MGSModel
     from keras_mgs.penalties import LogDetPenalty, LossGradientPenalty, TracePenalty

@@ -110,6 +110,14 @@ def classes(f):
     return (f[:, 0] > 0).astype("int64") if f.shape[1] == 1 else f.argmax(axis=1)
 
 
+def normalisation(y):
+    """ "Softmax", "LogSoftmax" or "Sigmoid" where an output is computed from it; otherwise None.
+
+    `y` is an output of a model that is being traced: only a graph shows how it came about.
+    """
+    return _made_of(y)
+
+
 def _logits(y, model=None):
     """The tensor before a final softmax or sigmoid; `y` itself where there is none."""
     if hasattr(y, "_keras_logits"):  # left there by Keras' own softmax and sigmoid

@@ -26,6 +26,7 @@ k: tf.Tensor = keras_mgs.kernel(model, x, {"a": x}, training=True, batch_size=No
 total: float = float(keras_mgs.trace(model, tf.data.Dataset.from_tensors(x)))
 keras_mgs.sample_traces(model, x).numpy()
 keras_mgs.log_det(model, x, epsilon=1e-3)
+doubts: list[float] = keras_mgs.label_scores(model, x, [0, 1, 0, 1], kind="classes").tolist()
 values: tf.Tensor = keras_mgs.eigenvalues(model, x)
 
 for estimator in ("hutchinson", "exact"):
@@ -56,6 +57,7 @@ WRONG = {
     "keras_mgs.kernel(model)": 'Missing positional argument "x"',
     "keras_mgs.trace(model, x, True)": 'Too many positional arguments for "trace"',
     "keras_mgs.sample_traces(model, x, size=3)": 'Unexpected keyword argument "size"',
+    "keras_mgs.label_scores(model, x, x, kind=3)": '"kind" to "label_scores" has incompatible type',
     'keras_mgs.log_det(model, x, epsilon="1")': '"epsilon" to "log_det" has incompatible type',
     "keras_mgs.eigenvalues(model, x, training=3)": '"training" to "eigenvalues" has incompatible',
     "keras_mgs.TracePenalty(probes=0.5)": '"probes" to "TracePenalty" has incompatible type',

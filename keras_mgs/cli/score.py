@@ -1,4 +1,4 @@
-"""`score`: each sample's share of tr K under a model that is there already."""
+"""`score`: what a model that is there already makes of each sample, and of its label."""
 
 import argparse
 
@@ -9,9 +9,10 @@ def add_to(commands):
     """The command."""
     parser = commands.add_parser(
         "score",
-        help="each sample's share of tr K: which samples move their own outputs most",
-        description="Write each sample's share of tr K under a model that is there already, and a "
-        "picture of the highest.",
+        help="how doubtful each label is, and each sample's share of tr K",
+        description="Write how little a model that is there already believes each label, and each "
+        "sample's share of tr K, and a picture of the most doubtful labels; without labels, of the "
+        "highest shares.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.set_defaults(command=_score)
@@ -21,6 +22,11 @@ def add_to(commands):
     add("--out", metavar="FOLDER", help="a new folder (default: results/score-DATE-TIME)")
     add("--top", type=int, default=16, metavar="N", help="samples in the picture and the table")
     add("--batch-size", type=int, default=32, help="samples computed at a time")
+    add(
+        "--kind",
+        choices=["classes", "multilabel", "regression"],
+        help="of the labels (default: by the model's end, its loss and the labels)",
+    )
     add("--no-scaling", action="store_true", help="leave images of uint8 as 0 to 255")
 
 
@@ -36,11 +42,13 @@ def _score(options):
         top=options.top,
         batch_size=options.batch_size,
         scaling=not options.no_scaling,
+        kind=options.kind,
     )
     lines = []
     for row in scores.nsmallest(options.top, "rank").to_dict("records"):
-        row |= {"trace": f"{row['trace']:.4g}", "share": f"{row['share']:.2%}"}
-        lines.append({name: str(value) for name, value in row.items()})
+        row["share"] = f"{row['share']:.2%}"
+        lines.append({n: f"{v:.4g}" if isinstance(v, float) else str(v) for n, v in row.items()})
     screen = console()
-    table(screen, f"the highest of {len(scores)} samples", lines)
+    what = "most doubtful labels" if "label_score" in scores else "highest shares of tr K"
+    table(screen, f"the {what} of {len(scores)} samples", lines)
     say(screen, f"Written to {out}: scores.csv, suspects.png")

@@ -1,4 +1,4 @@
-"""Each sample's share of tr K under a model that is there already."""
+"""What a model that is there already makes of each sample: its label, and its share of tr K."""
 
 import os
 import zipfile
@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 import keras_mgs
-from keras_mgs import checks, outputs, storage
+from keras_mgs import checks, labels, outputs, storage
 from keras_mgs.data import inputs
 from keras_mgs.experiments.data import files, images
 from keras_mgs.experiments.reports import figures
@@ -18,11 +18,12 @@ _MOST = 1000  # samples that a picture has room for
 _LAYOUTS = ((("x",), ("y",)), (("x_train",), ("y_train",)))
 
 
-def score(model, data, *, out, top=16, batch_size=32, scaling=True):
-    """Each sample's share of tr K: how far learning it moves the model's outputs for it.
+def score(model, data, *, out, top=16, batch_size=32, scaling=True, kind=None):
+    """How doubtful each label is, and how far learning a sample moves the outputs for it.
 
     Writes the folder `out`, which appears complete: scores.csv, a row per sample in the order of
-    the data, and suspects.png with the highest of them.
+    the data, and suspects.png with the most doubtful of them; without labels, with those of the
+    highest shares of tr K.
 
     Args:
         model: the path of a .keras file, of any Keras model or an `MGSModel`.
@@ -31,45 +32,49 @@ def score(model, data, *, out, top=16, batch_size=32, scaling=True):
         top: how many samples the picture shows, at most 1000.
         batch_size: samples computed at a time.
         scaling: whether images of uint8 are divided by 255, as `compare` does.
+        kind: of the labels, as for `keras_mgs.label_scores`; the loss is that in the model's file.
 
     Returns:
-        A `pandas.DataFrame` with the columns index, label (if there are any), predicted (the class
-        of the largest raw output, or whether the only one is positive), trace
-        (`keras_mgs.sample_traces`), share (of their sum) and rank (1: the highest). Of targets that
-        are no classes there is neither label nor predicted.
+        A `pandas.DataFrame` with the columns index, given (the label), predicted (the class of the
+        largest raw output, or whether the only one is positive), label_score
+        (`keras_mgs.label_scores`), trace (`keras_mgs.sample_traces`), share (of their sum) and rank
+        (1: the highest label_score). A regression has its numbers as given and predicted. Where
+        samples have several labels or numbers there is neither; without labels there is no given
+        and no label_score, and the rank is by the share.
 
     Raises:
         FileExistsError: `out` is a file, or a folder with something in it.
-        FileNotFoundError, TypeError, ValueError: a file is missing or holds something else, or the
-            samples do not fit the model.
+        FileNotFoundError, TypeError, ValueError: a file is missing or holds something else, the
+            samples do not fit the model, or their labels do not.
 
-    Reference: Szolnoky et al., NeurIPS 2022, supplement C; Martin and Elster, Neurocomputing 2020.
+    Reference: as for `keras_mgs.label_scores`; Szolnoky et al., NeurIPS 2022, supplement C; Martin
+    and Elster, Neurocomputing 2020.
     """
     checks.count("top", top, most=_MOST)
     checks.count("batch_size", batch_size)
     storage.check_new("out", out)
-    network = _load(model)
+    loaded = _load(model)
+    network = loaded.model if isinstance(loaded, keras_mgs.MGSModel) else loaded
+    checks.model(network)
     arrays = _read(data)
     (key, shown), *rest = arrays.items()
     x = _fitting(network, images.scale(shown) if scaling and shown.ndim > 2 else shown)
     inputs(key, network, x)
-    q = _outputs(network, x)
-    labels = None
-    classes = True
-    for name, y in rest:
+    _check_a_sample(network, x)
+    columns = {"index": np.arange(len(x))}
+    if rest:
+        ((name, y),) = rest
         images.check_lengths(key, x, name, y)
-        labels = _labels(name, y, q)
-        classes = labels is not None
+        verdict = labels.judge(loaded, x, y, kind, batch_size)
+        if verdict.given is not None:
+            columns |= {"given": verdict.given, "predicted": verdict.predicted}
+        columns["label_score"] = verdict.scores
+    else:
+        columns["predicted"] = outputs.classes(outputs.predict(network, x, batch_size))
 
     trace = keras_mgs.sample_traces(network, x, batch_size=batch_size).numpy().astype("float64")
-    order = np.argsort(-trace, kind="stable")
-    columns = {"index": np.arange(len(trace))}
-    if labels is not None:
-        columns["label"] = labels
-    if classes:
-        columns["predicted"] = outputs.classes(outputs.predict(network, x, batch_size))
-    columns["trace"] = trace
-    columns["share"] = trace / (trace.sum() or 1.0)
+    columns |= {"trace": trace, "share": trace / (trace.sum() or 1.0)}
+    order = np.argsort(-columns.get("label_score", trace), kind="stable")
     columns["rank"] = np.argsort(order) + 1
     scores = pd.DataFrame(columns)
     with storage.whole(out) as folder:
@@ -80,7 +85,7 @@ def score(model, data, *, out, top=16, batch_size=32, scaling=True):
 
 
 def _load(path):
-    """The network of a file."""
+    """The model of a file, with its loss if Keras or keras_mgs knows it."""
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(
@@ -92,16 +97,16 @@ def _load(path):
             raise ValueError("not a .keras archive, or a truncated one")
         with zipfile.ZipFile(path) as archive:
             files.check_size(archive)
-        model = keras.models.load_model(path, compile=False)
+        try:
+            return keras.models.load_model(path)
+        except Exception:  # a loss, metric or optimizer of somebody's own
+            return keras.models.load_model(path, compile=False)
     except Exception as error:  # Keras raises whatever its layers do
         raise ValueError(
             "Expected `model` to be a whole .keras file of layers that Keras or keras_mgs knows. "
             f"Received: model={str(path)!r} ({files.one_line(error)}). "
             "Write it with `model.save('NAME.keras')`."
         ) from error
-    network = model.model if isinstance(model, keras_mgs.MGSModel) else model
-    checks.model(network)
-    return network
 
 
 def _read(path):
@@ -121,24 +126,12 @@ def _fitting(model, x):
     return x[..., None] if one_channel else x
 
 
-def _outputs(model, x):
-    """The number of raw outputs, from a sample that also shows whether the model takes it."""
+def _check_a_sample(model, x):
+    """That the model takes a sample."""
     try:
-        return len(outputs.predict(model, x[:1], 1)[0])
+        outputs.predict(model, x[:1], 1)
     except Exception as error:  # whatever the model's layers raise
         raise ValueError(
             f"Expected x to fit '{model.name}'. Received: an array of shape {x.shape} and dtype "
             f"{x.dtype} ({files.one_line(error)})."
         ) from error
-
-
-def _labels(name, y, q):
-    """Class labels (n,), or None where `y` are targets of a regression."""
-    if y.dtype.kind == "f":
-        checks.finite(name, y)
-        if (y != np.round(y)).any():
-            return None
-        y = y.astype("int64")
-    if y.ndim == 2 and y.shape[1] == q > 1 and np.isin(y, (0, 1)).all() and (y.sum(1) == 1).all():
-        return y.argmax(axis=1)  # one-hot
-    return images.labels(name, {name: y}).astype("int64")

@@ -237,7 +237,9 @@ def boundaries(panels, extent, radius):
 
 
 def suspects(x, scores):
-    """Samples with what is said of them: images as images, other data as bars of their traces.
+    """Samples with what is said of them: images as images, other data as bars.
+
+    What is shown is the label score where there is one, the share of tr K otherwise.
 
     Args:
         x: all samples; images are (n, h, w) or (n, h, w, channels).
@@ -247,13 +249,15 @@ def suspects(x, scores):
         A `matplotlib.figure.Figure`.
     """
     words = [_words(row) for row in scores.to_dict("records")]
+    judged = "label_score" in scores
     if not _are_images(x):
         figure = Figure(figsize=(7, 1 + 0.28 * len(scores)), layout="constrained")
         axis = figure.subplots()
-        axis.barh(words, scores["trace"], color="#0072B2")
+        axis.barh(words, scores["label_score" if judged else "trace"], color="#0072B2")
         axis.invert_yaxis()
         axis.margins(y=0.02)
-        axis.set(xlabel="trace of the sample (output²/weight²)", ylabel="sample (number)")
+        quantity = "label score" if judged else "trace of the sample (output²/weight²)"
+        axis.set(xlabel=quantity, ylabel="sample (number)")
         axis.spines[["top", "right"]].set_visible(False)
         return figure
     columns = min(_COLUMNS, len(scores))
@@ -266,14 +270,15 @@ def suspects(x, scores):
     for axis, (_, row), text in zip(axes, scores.iterrows(), words, strict=False):
         image = (np.asarray(x[int(row["index"])], "float64") - low) / (high - low or 1)
         axis.imshow(image, cmap="gray", vmin=0, vmax=1)  # a single channel is let through too
-        axis.set_title(f"{text}\n{row['share']:.2%} of tr K".replace(": ", "\n"), fontsize=9)
+        value = f"score {row['label_score']:.3f}" if judged else f"{row['share']:.2%} of tr K"
+        axis.set_title(f"{text}\n{value}".replace(": ", "\n"), fontsize=9)
     return figure
 
 
 def _words(row):
     """One sample in words."""
-    words = [f"label {row['label']}"] if "label" in row else []
-    words += [f"predicted {row['predicted']}"] if "predicted" in row else []
+    values = [(name, row[name]) for name in ("given", "predicted") if name in row]
+    words = [f"{n} {v:.4g}" if isinstance(v, float) else f"{n} {v}" for n, v in values]
     return ": ".join([f"#{row['index']}", ", ".join(words)] if words else [f"#{row['index']}"])
 
 
