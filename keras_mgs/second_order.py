@@ -39,7 +39,8 @@ def _replaced():
     """Functions of TensorFlow and Keras, replaced in this thread.
 
     `tf.nn.moments`, which batch and group normalisation call, stops the gradient from the variance
-    to the mean: right for a first derivative, where that part is zero, and wrong for a second.
+    to the mean up to TensorFlow 2.21: right for a first derivative, where that part is zero, and
+    wrong for a second.
 
     A `tf.function` that was traced before would keep that, and hide the layers that it calls: it
     is run as part of the pass.
