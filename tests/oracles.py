@@ -144,7 +144,7 @@ class AutomaticAlpha:
         """α of a penalised step, by its loss, that of own and of dealt labels, and two lengths."""
         numbers = [*map(float, losses), float(loss_length), float(penalty_length)]
         if all(map(math.isfinite, numbers)) and numbers[3] > 0 and numbers[4] > 0:
-            self._learn(*numbers[:3], math.log(numbers[3] / numbers[4]))
+            self._learn(*numbers[:3], math.log(numbers[3]) - math.log(numbers[4]))
         if self.ratio is None:
             return 0.0
         seen = max(epochs, self.count * self.every / 500)

@@ -11,5 +11,7 @@ METHODS = (
 )
 # Of the paper's tables, and what `compare` trains by default.
 PAPER = ("unregularised", "weight_decay", "dropout", "loss_gradient", "mgs")
+# How wrong labels come about: see `keras_mgs.experiments.data.noise`.
+NOISES = ("uniform", "pair", "instance")
 LEARNING_RATE = 0.1
 POINTS = 100  # of a curve: a longer training is measured at evenly spaced epochs only

@@ -11,6 +11,7 @@ from keras_mgs.experiments.catalogue.names import (
     LEARNING_RATE,
     METHODS,
     NETWORKS,
+    NOISES,
     PAPER,
     POINTS,
 )
@@ -230,6 +231,12 @@ class Zoo(Settings):
         "which methods", ZOO_METHODS, choices=ZOO_METHODS, **_ONE_METHOD
     )
     runs: int = with_default(Trained, "runs", dataclasses.MISSING)
+    noise: str = setting(
+        "how labels become wrong: uniform, drawn anew over all classes; pair, moved to the next "
+        "class; instance, mistaken for the class that a weak model takes a sample for",
+        "uniform",
+        choices=NOISES,
+    )
     epochs: int | None = setting("epochs of every run, which are otherwise the problem's", None)
     seed: int = with_default(Trained, "seed", 0)
 
@@ -243,10 +250,11 @@ class Compare(Settings):
     network: str = setting("the network", "lenet5", choices=NETWORKS)
     methods: tuple[str, ...] = with_default(Trained, "methods", PAPER)
     label_noise: float = setting(
-        "share of the training labels resampled uniformly; for regression, the standard deviation "
+        "share of the training labels that are made wrong; for regression, the standard deviation "
         "of the noise added to the training targets, in pixels",
         0.5,
     )
+    noise: str = with_default(Zoo, "noise", "uniform")
     training_size: int | None = setting(
         "training samples; by default 3000 of classes, 1000 of digits, all for regression",
         None,

@@ -14,6 +14,8 @@ import numpy as np
 from sklearn.datasets import load_digits
 from sklearn.utils import resample
 
+from keras_mgs import checks
+from keras_mgs.experiments.catalogue.names import NOISES
 from keras_mgs.experiments.data import files, images, motion_blur, noise
 from keras_mgs.experiments.data.dataset import Dataset
 
@@ -32,6 +34,7 @@ def load(
     corruption: str | None = None,
     training_size: int | None = None,
     label_noise: float = 0.0,
+    noise_kind: str = "uniform",
     seed: int = 0,
 ) -> Dataset:
     """Loads a dataset, takes a training subset of it, and adds blur and label noise by the seed.
@@ -46,8 +49,9 @@ def load(
         corruption: None, or `"motion_blur"` for MNIST-C's at severity 1 (uint8 images only).
         training_size: int, training samples to draw, stratified by class. By default 3000 for
             classification, or all where there are fewer, and all for regression.
-        label_noise: float, the share of training labels resampled uniformly over all classes, or
-            the standard deviation of Gaussian noise on the training targets.
+        label_noise: float, the share of training labels that are made wrong, or the standard
+            deviation of Gaussian noise on the training targets.
+        noise_kind: one of `names.NOISES`: how labels are made wrong.
         seed: int >= 0. Split, subset, noise and blur have streams of their own, so that changing
             one of them leaves the others as they were.
 
@@ -65,6 +69,7 @@ def load(
         corruption=corruption,
         training_size=training_size,
         label_noise=label_noise,
+        noise_kind=noise_kind,
         seed=seed,
     )
 
@@ -75,15 +80,17 @@ def sample(
     corruption: str | None = None,
     training_size: int | None = None,
     label_noise: float = 0.0,
+    noise_kind: str = "uniform",
     seed: int = 0,
 ) -> Dataset:
     """What `load` does with data that `read` gives at their full size, split by a generator.
 
     Args:
         read: of a NumPy `Generator`: a `Dataset`.
-        corruption, training_size, label_noise, seed: as for `load`.
+        corruption, training_size, label_noise, noise_kind, seed: as for `load`.
     """
     _check_drawing(training_size, label_noise, seed)
+    checks.choice("noise_kind", noise_kind, NOISES)
     streams = np.random.SeedSequence(seed).spawn(5)
     split, subset, noisy, blur_train, blur_test = map(np.random.default_rng, streams)
 
@@ -91,6 +98,11 @@ def sample(
     classification = raw.task == "classification"
     if classification and label_noise > 1:
         raise noise.error("a share between 0 and 1 for classification", label_noise)
+    if not classification and noise_kind != "uniform":
+        raise ValueError(
+            "Expected `noise` to be left out where targets are numbers, to which Gaussian noise is "
+            f"added. Received: noise={noise_kind!r} with the data '{raw.name}'."
+        )
     if corruption is not None:
         _check_blurrable(raw)
     size = _training_size(raw, training_size)
@@ -108,7 +120,9 @@ def sample(
             motion_blur.randomly_blurred(x_test, blur_test),
         )
     if classification:
-        y_train = noise.resample_labels(y_train, label_noise, raw.outputs, noisy)
+        y_train = noise.corrupt_labels(
+            noise_kind, x_train, y_train, label_noise, raw.outputs, noisy
+        )
     else:
         y_train = noise.add_target_noise(y_train, label_noise, noisy)
     return dataclasses.replace(

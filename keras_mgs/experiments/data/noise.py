@@ -1,12 +1,20 @@
-"""Noise on labels and on targets."""
+"""Noise on labels and on targets.
+
+Labels are made wrong in one of the ways of `names.NOISES`: "uniform" is `resample_labels`, "pair"
+`next_labels`, and "instance" `mistaken_labels`.
+"""
 
 from __future__ import annotations
 
 import numbers
 import sys
+import warnings
 from typing import Any
 
 import numpy as np
+from sklearn.neural_network import MLPClassifier
+
+_WEAK = 0.1  # the share of the samples that a weak model has seen
 
 
 def resample_labels(
@@ -26,13 +34,66 @@ def resample_labels(
     Raises:
         ValueError: a share outside [0, 1].
     """
-    check(share)
-    if share > 1:
-        raise error("a share between 0 and 1 for classification", share)
-    y = np.array(y)
-    chosen = rng.choice(len(y), size=round(share * len(y)), replace=False)
+    y, chosen = _chosen(y, share, rng)
     y[chosen] = rng.integers(classes, size=len(chosen))
     return y
+
+
+def next_labels(y: np.ndarray, share: float, classes: int, rng: np.random.Generator) -> np.ndarray:
+    """Moves round(share * n) labels on to the next class, the last to the first.
+
+    Arguments, result and errors are those of `resample_labels`.
+
+    Reference: pair flipping; Han et al., "Co-teaching", NeurIPS 2018.
+    """
+    y, chosen = _chosen(y, share, rng)
+    y[chosen] = (y[chosen] + 1) % classes
+    return y
+
+
+def mistaken_labels(
+    x: np.ndarray, y: np.ndarray, share: float, classes: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Mistakes round(share * n) labels as a weak model would, its doubtful samples first.
+
+    The weak model is a network of 32 hidden units, trained on a tenth of the samples. A sample is
+    drawn with the model's probability of the wrong class that it finds most likely, and gets it.
+
+    Args:
+        x: (n, ...), inputs.
+        y, share, classes, rng: as for `resample_labels`.
+
+    Returns, raises: as `resample_labels`.
+
+    Reference: instance-dependent noise; Berthon et al., ICML 2021.
+    """
+    before = np.asarray(y)
+    y, _ = _chosen(before, share, rng)
+    n, flat = len(y), np.asarray(x, dtype="float64").reshape(len(y), -1)
+    flat = flat / (np.abs(flat).max() or 1.0)
+    seen = rng.choice(n, size=min(n, max(2 * classes, round(_WEAK * n))), replace=False)
+    weak = MLPClassifier(
+        32, solver="lbfgs", alpha=0.1, max_iter=100, random_state=int(rng.integers(2**32))
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that it has not converged: it is to be weak
+        weak.fit(flat[seen], before[seen])
+    p = np.full((n, classes), 1e-9)  # of classes that it has not seen
+    p[:, weak.classes_] += weak.predict_proba(flat)
+    p[np.arange(n), before] = 0
+    doubt = np.maximum(p.max(axis=1), 1e-12)
+    chosen = rng.choice(n, size=round(share * n), replace=False, p=doubt / doubt.sum())
+    y[chosen] = p[chosen].argmax(axis=1)
+    return y
+
+
+def corrupt_labels(
+    kind: str, x: np.ndarray, y: np.ndarray, share: float, classes: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Labels made wrong in a way of `names.NOISES`; other arguments as of `mistaken_labels`."""
+    if kind == "instance":
+        return mistaken_labels(x, y, share, classes, rng)
+    return (next_labels if kind == "pair" else resample_labels)(y, share, classes, rng)
 
 
 def add_target_noise(y: np.ndarray, scale: float, rng: np.random.Generator) -> np.ndarray:
@@ -52,6 +113,15 @@ def add_target_noise(y: np.ndarray, scale: float, rng: np.random.Generator) -> n
     check(scale)
     y = np.asarray(y)
     return (y + float(scale) * rng.standard_normal(y.shape)).astype(y.dtype)
+
+
+def _chosen(y, share, rng):
+    """A copy of the labels, and which of them are to be made wrong."""
+    check(share)
+    if share > 1:
+        raise error("a share between 0 and 1 for classification", share)
+    y = np.array(y)
+    return y, rng.choice(len(y), size=round(share * len(y)), replace=False)
 
 
 def check(value: Any) -> None:

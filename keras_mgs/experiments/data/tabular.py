@@ -17,7 +17,7 @@ from keras_mgs.experiments.data.dataset import Dataset
 _TEST = 0.3  # of the samples of a table
 
 
-def load(name, *, training_size=None, label_noise=0.0, seed=0):
+def load(name, *, training_size=None, label_noise=0.0, noise_kind="uniform", seed=0):
     """Loads a table or time series, takes a training subset of it and adds noise by the seed.
 
     Inputs are standardised by all samples that may be trained on, and so are targets: the noise
@@ -25,7 +25,7 @@ def load(name, *, training_size=None, label_noise=0.0, seed=0):
 
     Args:
         name: one of `TABLES`.
-        training_size, label_noise, seed: as for `datasets.load`.
+        training_size, label_noise, noise_kind, seed: as for `datasets.load`.
 
     Returns:
         A `Dataset` of inputs (n, features), or of series (n, steps, channels).
@@ -39,6 +39,7 @@ def load(name, *, training_size=None, label_noise=0.0, seed=0):
         functools.partial(_read, name),
         training_size=training_size,
         label_noise=label_noise,
+        noise_kind=noise_kind,
         seed=seed,
     )
 

@@ -22,6 +22,7 @@ SCENARIO = (
     "training_size",
     "epochs",
 )
+_ALL = (*SCENARIO, "noise")  # which records made before there were kinds of noise lack
 HALVES = ("development", "held-out")  # what rules are chosen on, and what they are judged on
 _GRID = len(PROBLEMS["fcn"].alphas)
 HELPS = {"classification": 1.0, "regression": 2.0}  # points; % of the error: what is no chance
@@ -47,6 +48,7 @@ def table(records):
     """
     rows = [
         {
+            "noise": "uniform",
             **settings,
             "final": _score(settings["task"], tables.final(curves["test"])),
             "alpha": curves["mgs_alpha"].iloc[-1] if "mgs_alpha" in curves else math.nan,
@@ -54,10 +56,10 @@ def table(records):
         for settings, curves in records
     ]
     if not rows:
-        return pd.DataFrame(columns=[*SCENARIO, "runs", *_NUMBERS, "difference", "gap"])
+        return pd.DataFrame(columns=[*_ALL, "runs", *_NUMBERS, "difference", "gap"])
     order = {name: i for i, name in enumerate(PROBLEMS)}
-    groups = pd.DataFrame(rows).groupby(list(SCENARIO), sort=False)
-    found = [_row(dict(zip(SCENARIO, key, strict=True)), runs) for key, runs in groups]
+    groups = pd.DataFrame(rows).groupby(list(_ALL), sort=False)
+    found = [_row(dict(zip(_ALL, key, strict=True)), runs) for key, runs in groups]
     found.sort(key=lambda row: order.get(row["problem"], len(order)))
     return pd.DataFrame(found)
 
@@ -128,7 +130,7 @@ def words(found):
         return []
     lines = [
         {
-            "problem": row["problem"],
+            "problem": _name(row),
             "half": _half(row),
             "plain": _number(row, "unregularised"),
             "MGS": _number(row, "mgs", "mgs_alpha"),
@@ -152,6 +154,11 @@ def words(found):
                 line = dict.fromkeys(lines[0], "")
                 lines.append({**line, "problem": problem, "half": _half(row), "gap": text})
     return lines
+
+
+def _name(row):
+    """The problem's, and how its labels are wrong if it is not as usual."""
+    return row["problem"] + (f" ({row['noise']})" if row["noise"] != "uniform" else "")
 
 
 def _half(row):
@@ -187,7 +194,7 @@ def files(records):
     }
     return {
         "gains.png": draw.dots(
-            pd.DataFrame(gains, index=found["problem"]),
+            pd.DataFrame(gains, index=[_name(row) for row in found.to_dict("records")]),
             "gain over unregularised (points of accuracy; of an error: %)",
         ),
         "summary.csv": summary(found).to_csv(index=False).encode(),

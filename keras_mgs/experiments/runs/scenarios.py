@@ -84,8 +84,18 @@ def train(settings, data):
 
 def load(settings, data):
     """The `Dataset` of a run of `plan`."""
-    keys = ("corruption", "training_size", "label_noise", "seed")
-    return datasets.load(data, **{key: settings[key] for key in keys})
+    return datasets.load(data, corruption=settings["corruption"], **drawing(settings))
+
+
+def drawing(settings):
+    """Which samples and wrong labels a run has: keyword arguments of `datasets.sample`."""
+    keys = ("training_size", "label_noise", "seed")
+    return {key: settings[key] for key in keys} | {"noise_kind": settings.get("noise", "uniform")}
+
+
+def noise(kind):
+    """The kind of noise in the settings of a run; that of records from before there were kinds."""
+    return {} if kind == "uniform" else {"noise": kind}
 
 
 def options(settings):

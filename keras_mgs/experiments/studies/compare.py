@@ -22,6 +22,7 @@ _SCENARIO = (
     "batch_size",
     "epochs",
 )
+_ALL = (*_SCENARIO, "noise")
 
 
 def plan(data="digits", **given):
@@ -39,6 +40,7 @@ def plan(data="digits", **given):
         corruption=chosen.corruption,
         training_size=chosen.training_size,
         label_noise=chosen.label_noise,
+        noise_kind=chosen.noise,
         seed=chosen.seed,
     )
     check_task(chosen.methods, samples.task)
@@ -52,6 +54,7 @@ def plan(data="digits", **given):
             "strength": METHODS[method].strength,
             "training_size": len(samples.x_train),
             "label_noise": chosen.label_noise,
+            **scenarios.noise(chosen.noise),
             "epochs": chosen.epochs,
             "batch_size": chosen.batch_size,
             "learning_rate": LEARNING_RATE,
@@ -98,6 +101,7 @@ def table(records):
         mean, std = by_run.mean(), by_run.std()
         rows.append(
             {
+                "noise": "uniform",
                 **cell,
                 "runs": len(runs),
                 "final": mean["final"],
@@ -108,17 +112,17 @@ def table(records):
             }
         )
     if not rows:
-        return pd.DataFrame(columns=[*_SCENARIO, "method", "runs", "final", "best", "seconds"])
+        return pd.DataFrame(columns=[*_ALL, "method", "runs", "final", "best", "seconds"])
     made = pd.DataFrame(rows)
-    plain = made[made["method"] == "unregularised"].drop_duplicates(list(_SCENARIO))
-    plain = plain.set_index(list(_SCENARIO))["seconds"]
-    scenario = pd.MultiIndex.from_frame(made[list(_SCENARIO)])
+    plain = made[made["method"] == "unregularised"].drop_duplicates(list(_ALL))
+    plain = plain.set_index(list(_ALL))["seconds"]
+    scenario = pd.MultiIndex.from_frame(made[list(_ALL)])
     return made.assign(relative_seconds=made["seconds"] / plain.reindex(scenario).to_numpy())
 
 
 def words(found):
     """What people read of the rows of `table`."""
-    several = [name for name in _SCENARIO if found[name].nunique(dropna=False) > 1]
+    several = [name for name in _ALL if found[name].nunique(dropna=False) > 1]
     return [
         {
             **{name.replace("_", " "): str(row[name]) for name in several},

@@ -65,6 +65,7 @@ def plan(data=None, **given):
             "strength": strength,
             "training_size": problem.training_size,
             "label_noise": problem.label_noise,
+            **scenarios.noise(chosen.noise if tasks[name] == "classification" else "uniform"),
             "optimizer": problem.optimizer,
             "learning_rate": problem.learning_rate,
             "batch_size": problem.batch_size,
@@ -129,8 +130,8 @@ def _task(problem, file, seed):
 def train(settings, data=None):
     """The curves of one run of `plan`; `data` as there, of the same content."""
     keras.backend.clear_session()  # or a worker grows from run to run
-    drawing = {key: settings[key] for key in ("training_size", "label_noise", "seed")}
-    samples = _load(settings["data"], (data or {}).get(settings["data"]), **drawing)
+    file = (data or {}).get(settings["data"])
+    samples = _load(settings["data"], file, **scenarios.drawing(settings))
     return fitting.train(
         samples,
         settings["network"],

@@ -16,12 +16,18 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
 from keras_mgs import storage
+from keras_mgs.experiments.catalogue.names import NOISES
 from keras_mgs.experiments.data import datasets
 from keras_mgs.experiments.data.dataset import Dataset
 from keras_mgs.experiments.data.datasets import load
 from keras_mgs.experiments.data.files import read_npz
 from keras_mgs.experiments.data.motion_blur import SEVERITIES, motion_blur
-from keras_mgs.experiments.data.noise import add_target_noise, resample_labels
+from keras_mgs.experiments.data.noise import (
+    add_target_noise,
+    corrupt_labels,
+    mistaken_labels,
+    resample_labels,
+)
 
 seeds = st.integers(0, 2**32 - 1)
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
@@ -188,6 +194,50 @@ def test_resampling_is_uniform_over_all_classes(share, classes):
     assert np.mean(noisy != y) == pytest.approx(expected, abs=0.012)
     others = np.bincount(noisy, minlength=classes)[1:]
     assert others == pytest.approx(np.full(classes - 1, len(y) * share / classes), rel=0.12)
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=seeds, share=st.floats(0, 1), classes=st.integers(2, 5), kind=st.sampled_from(NOISES))
+def test_every_kind_of_noise_changes_the_share_in_a_copy_the_same_for_a_seed(
+    seed, share, classes, kind
+):
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(40, 3, 2))
+    y = rng.permutation(np.arange(40) % classes).astype(np.int32)
+    before = y.copy()
+    noisy, again = (
+        corrupt_labels(kind, x, y, share, classes, np.random.default_rng(seed)) for _ in range(2)
+    )
+    np.testing.assert_array_equal(noisy, again)
+    np.testing.assert_array_equal(y, before)
+    assert noisy.dtype == y.dtype and np.all((noisy >= 0) & (noisy < classes))
+    changed = np.count_nonzero(noisy != y)
+    if kind == "uniform":
+        assert changed <= round(share * 40)
+    else:  # which leave no label as it is
+        assert changed == round(share * 40)
+    if kind == "pair":
+        assert np.all((noisy == y) | (noisy == (y + 1) % classes))
+
+
+def test_a_weak_model_mistakes_what_looks_alike():
+    """Of classes on a line, those beside each other; and the samples between them."""
+    rng = np.random.default_rng(0)
+    y = np.arange(3000, dtype=np.int32) % 3
+    x = (y + 0.4 * rng.standard_normal(3000))[:, None]
+    noisy = mistaken_labels(x, y, 0.2, 3, rng)
+    wrong = noisy != y
+    assert np.mean(abs(noisy[wrong] - y[wrong]) == 1) > 0.9
+    between = abs(x[:, 0] - y) > 0.3
+    assert wrong[between].mean() > 3 * wrong[~between].mean()
+
+
+@pytest.mark.parametrize("kind", NOISES)
+def test_a_dataset_has_the_noise_of_its_kind(kind):
+    clean, noisy = (load("digits", label_noise=s, noise_kind=kind, seed=3) for s in (0.0, 0.3))
+    assert same(clean, noisy, "x_train", "x_test", "y_test")
+    expected = 0.27 if kind == "uniform" else 0.3
+    assert np.mean(clean.y_train != noisy.y_train) == pytest.approx(expected, abs=0.03)
 
 
 def test_target_noise_has_the_given_deviation():

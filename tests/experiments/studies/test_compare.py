@@ -124,3 +124,26 @@ def test_the_figure_has_a_line_for_each_method_and_one_legend_below():
     assert [axis.get_yscale() for axis in figure.axes] == ["log", "log", "linear"]
     (legend,) = figure.legends
     assert not any(legend.get_window_extent().overlaps(axis.bbox) for axis in figure.axes)
+
+
+def test_kinds_of_noise_have_rows_of_their_own_and_old_records_are_uniform(small_digits, tmp_path):
+    plain = compare.plan(data=small_digits, methods=("mgs",), runs=1)
+    assert "noise" not in plain[0]
+    found = [
+        done(
+            small_digits, tmp_path / "out", methods=("unregularised",), runs=1, epochs=1, noise=kind
+        )
+        for kind in ("uniform", "pair")
+    ][-1]
+    assert found["noise"].tolist() == ["uniform", "pair"]
+    assert found["relative_seconds"].tolist() == [1, 1]
+    assert [line["noise"] for line in compare.words(found)] == ["uniform", "pair"]
+
+
+def test_a_kind_of_noise_is_refused_where_targets_are_numbers(tmp_path):
+    path = tmp_path / "points.npz"
+    np.savez(path, x=np.zeros((40, 8, 8), "uint8"), y=np.ones((40, 2), "float32"))
+    with pytest.raises(ValueError, match="Received: noise='pair'"):
+        compare.plan(data=path, label_noise=1.0, noise="pair")
+    with pytest.raises(ValueError, match="Received: noise='other'"):
+        compare.plan(data=path, noise="other")

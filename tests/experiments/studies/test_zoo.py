@@ -102,6 +102,15 @@ def test_settings_are_the_problems_but_for_the_epochs_that_are_given():
     assert {run["epochs"] for run in zoo.plan(epochs=3, **SMALL)} == {3}
 
 
+def test_labels_are_wrong_in_the_way_that_is_asked_for():
+    settings = zoo.plan(**SMALL, noise="pair")
+    assert {s["problem"]: s.get("noise") for s in settings} == {"fcn": "pair", "diabetes": None}
+    runs = [record("mgs", 60.0, "auto"), record("mgs", 70.0, "auto", noise="pair")]
+    found = zoo.table(runs)
+    assert found["noise"].tolist() == ["uniform", "pair"] and found["mgs"].tolist() == [60, 70]
+    assert [line["problem"] for line in zoo.words(found)][:2] == ["p", "p (pair)"]
+
+
 def test_problems_whose_data_are_not_there_are_left_out_and_that_is_said(data, monkeypatch):
     cancer = tabular.load("breast_cancer")  # in the place of what only the extra has
     monkeypatch.setattr(tabular, "available", lambda name: name != "diamonds")
