@@ -162,7 +162,7 @@ def _runner(model, pieces, training, function, *options):
     x = pieces.groups[0][0][0]
     found, mixing = survey(model, x, training), _MIXING.setdefault(model, set())
     key = bool(training), signature(model)
-    if not found.slow or found.coupled or any(map(tf.is_symbolic_tensor, data.leaves(x))):
+    if not found.slow or found.coupled or not tf.executing_eagerly():
         return run_by_passes
     run_by_copies = compiled(model, _by_copies, training, function, *options)
 

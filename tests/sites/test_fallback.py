@@ -2,6 +2,7 @@
 
 import logging
 
+import keras
 import numpy as np
 import oracles
 import pytest
@@ -109,6 +110,32 @@ def test_independent_samples_take_a_reverse_pass_per_output_and_not_per_sample(m
     np.testing.assert_allclose(keras_mgs.trace(model, x), (j**2).sum(), rtol=1e-9)
     k = oracles.kernel(j)
     np.testing.assert_allclose(keras_mgs.kernel(model, x, batch_size=2), k, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16", "bfloat16"])
+def test_half_precision_has_j_to_its_rounding(policy):
+    def network():
+        return sequential((3,), Scale(), layers.Dense(4, "tanh"), Scale(), layers.Dense(2))
+
+    x, reference = np.random.default_rng(0).normal(size=(5, 3)), network()
+    keras.config.set_dtype_policy(policy)
+    model = network()
+    model.set_weights(reference.get_weights())
+    found = keras_mgs.trace(model, x)
+    assert found.dtype == "float32"
+    # bfloat16 keeps eight bits, and five operations round.
+    np.testing.assert_allclose(found, (oracles.jacobian(reference, x) ** 2).sum(), rtol=0.03)
+
+
+def test_it_serves_a_function_of_the_users_own_with_sparse_inputs():
+    model = keras.Sequential(
+        [keras.Input((3,), sparse=True), layers.Dense(4), Scale(), layers.Dense(2)]
+    )
+    x = tf.sparse.from_dense(tf.constant([[1.0, 0, 0], [0, 2, 0]], "float64"))
+    expected = keras_mgs.trace(model, x)
+    np.testing.assert_allclose(
+        tf.function(lambda x: keras_mgs.trace(model, x))(x), expected, rtol=1e-9
+    )
 
 
 @pytest.mark.parametrize("way", [lambda f: f, tf.function, tf.function(jit_compile=True)])
