@@ -139,7 +139,9 @@ def test_records_of_somebody_else_are_reported_or_named(name, data, tmp_path):
     (store.folder / "tuned-x").mkdir()  # to climb from
     store.write(settings, curves)
     before = set(tmp_path.rglob("*"))
-    changes = [("settings", key, value) for key in (*settings, "new", "test") for value in ODD]
+    changes = [
+        ("settings", key, value) for key in (*settings, "noise", "new", "test") for value in ODD
+    ]
     several = [*ODD, *([value] * 2 for value in ODD)]
     changes += [("curves", key, value) for key in COLUMNS for value in several]
     changes += [("attrs", "lead", value) for value in [*several, [[1.0]], [["a", 1], [2, 3]]]]

@@ -158,7 +158,7 @@ def words(found):
 
 def _name(row):
     """The problem's, and how its labels are wrong if it is not as usual."""
-    return row["problem"] + (f" ({row['noise']})" if row["noise"] != "uniform" else "")
+    return f"{row['problem']}" + (f" ({row['noise']})" if row["noise"] != "uniform" else "")
 
 
 def _half(row):

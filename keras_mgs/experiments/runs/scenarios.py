@@ -7,7 +7,7 @@ from pathlib import Path
 import keras
 
 from keras_mgs import checks, storage
-from keras_mgs.experiments.catalogue.names import POINTS
+from keras_mgs.experiments.catalogue.names import NOISES, POINTS
 from keras_mgs.experiments.data import datasets, files
 from keras_mgs.experiments.training import fitting
 from keras_mgs.experiments.training.methods import METHODS, check_task
@@ -91,6 +91,11 @@ def drawing(settings):
     """Which samples and wrong labels a run has: keyword arguments of `datasets.sample`."""
     keys = ("training_size", "label_noise", "seed")
     return {key: settings[key] for key in keys} | {"noise_kind": settings.get("noise", "uniform")}
+
+
+def check_noise(settings):
+    """That a record's kind of noise, where it has one, is one that there is."""
+    checks.choice("noise", settings.get("noise", "uniform"), NOISES)
 
 
 def noise(kind):

@@ -73,6 +73,7 @@ def check(settings, curves):
     """As `tables.check`; and that it is of a task."""
     needs, numbers = ("task", *_SCENARIO), (*tables.COLUMNS, "seconds")
     tables.check(settings, curves, needs=needs, numbers=numbers)
+    scenarios.check_noise(settings)
     checks.choice("task", settings["task"], tuple(_SCORES))
 
 

@@ -146,6 +146,7 @@ def check(settings, curves):
     """As `tables.check`; and that it is of a problem."""
     alpha = ("mgs_alpha",) if "mgs_alpha" in curves else ()
     tables.check(settings, curves, needs=(*SCENARIO, "strength"), numbers=("test", *alpha))
+    scenarios.check_noise(settings)
     checks.choice("task", settings["task"], tuple(HELPS))
     checks.choice("half", settings["half"], HALVES)
 
