@@ -72,6 +72,8 @@ def mistaken_labels(
     n, flat = len(y), np.asarray(x, dtype="float64").reshape(len(y), -1)
     flat = flat / (np.abs(flat).max() or 1.0)
     seen = rng.choice(n, size=min(n, max(2 * classes, round(_WEAK * n))), replace=False)
+    if len(np.unique(before[seen])) < 2:  # of one class alone there is nothing to learn
+        seen = np.arange(n)
     weak = MLPClassifier(
         32, solver="lbfgs", alpha=0.1, max_iter=100, random_state=int(rng.integers(2**32))
     )
