@@ -34,8 +34,9 @@ def resample_labels(
     Raises:
         ValueError: a share outside [0, 1].
     """
-    y, chosen = _chosen(y, share, rng)
-    y[chosen] = rng.integers(classes, size=len(chosen))
+    y, count = _copied(y, share)
+    chosen = rng.choice(len(y), size=count, replace=False)
+    y[chosen] = rng.integers(classes, size=count)
     return y
 
 
@@ -46,7 +47,8 @@ def next_labels(y: np.ndarray, share: float, classes: int, rng: np.random.Genera
 
     Reference: pair flipping; Han et al., "Co-teaching", NeurIPS 2018.
     """
-    y, chosen = _chosen(y, share, rng)
+    y, count = _copied(y, share)
+    chosen = rng.choice(len(y), size=count, replace=False)
     y[chosen] = (y[chosen] + 1) % classes
     return y
 
@@ -68,8 +70,9 @@ def mistaken_labels(
     Reference: instance-dependent noise; Berthon et al., ICML 2021.
     """
     before = np.asarray(y)
-    y, _ = _chosen(before, share, rng)
-    n, flat = len(y), np.asarray(x, dtype="float64").reshape(len(y), -1)
+    y, count = _copied(before, share)
+    n = len(y)
+    flat = np.asarray(x, dtype="float64").reshape(n, -1)
     flat = flat / (np.abs(flat).max() or 1.0)
     seen = rng.choice(n, size=min(n, max(2 * classes, round(_WEAK * n))), replace=False)
     if len(np.unique(before[seen])) < 2:  # of one class alone there is nothing to learn
@@ -84,7 +87,7 @@ def mistaken_labels(
     p[:, weak.classes_] += weak.predict_proba(flat)
     p[np.arange(n), before] = 0
     doubt = np.maximum(p.max(axis=1), 1e-12)
-    chosen = rng.choice(n, size=round(share * n), replace=False, p=doubt / doubt.sum())
+    chosen = rng.choice(n, size=count, replace=False, p=doubt / doubt.sum())
     y[chosen] = p[chosen].argmax(axis=1)
     return y
 
@@ -117,13 +120,12 @@ def add_target_noise(y: np.ndarray, scale: float, rng: np.random.Generator) -> n
     return (y + float(scale) * rng.standard_normal(y.shape)).astype(y.dtype)
 
 
-def _chosen(y, share, rng):
-    """A copy of the labels, and which of them are to be made wrong."""
+def _copied(y, share):
+    """A copy of the labels, and how many of them are to be made wrong."""
     check(share)
     if share > 1:
         raise error("a share between 0 and 1 for classification", share)
-    y = np.array(y)
-    return y, rng.choice(len(y), size=round(share * len(y)), replace=False)
+    return np.array(y), round(share * len(y))
 
 
 def check(value: Any) -> None:
