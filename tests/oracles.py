@@ -138,21 +138,25 @@ class AutomaticAlpha:
         self.every = every
         self.count, self.loss, self.own, self.dealt, self.first = 0, 0.0, 0.0, 0.0, 0.0
         self.fast, self.slow, self.ratio, self.told, self.length = 0.0, 0.0, None, False, None
-        self.since = None
+        self.since, self.waited, self.peak = None, 0.0, 0.0
 
     def after(self, losses, loss_length, penalty_length, epochs=0):
         """α of a penalised step, by its loss, that of own and of dealt labels, and two lengths."""
         numbers = [*map(float, losses), float(loss_length), float(penalty_length)]
         if all(map(math.isfinite, numbers)) and numbers[3] > 0 and numbers[4] > 0:
-            self._learn(*numbers[:3], math.log(numbers[3]) - math.log(numbers[4]))
+            r = math.log(numbers[3]) - math.log(numbers[4])
+            self._learn(*numbers[:3], r, epochs)
         if self.ratio is None:
             return 0.0
-        seen = max(epochs, self.count * self.every / 500)
-        share = 0.4 * seen / (seen + 3)
+        acted = self._seen(epochs) - self.waited
+        share = 0.6 * acted / (acted + max(3, self.waited))
         ahead = min(math.log(4), max(0, 2 * (self.fast - self.ratio)))
-        return share * math.exp(self.ratio + ahead) * min(1, max(0, self._learnt() / 0.05))
+        return share * math.exp(self.ratio + ahead) * max(0, self._learnt() / self.peak) ** 2
 
-    def _learn(self, loss, own, dealt, r):
+    def _seen(self, epochs):
+        return max(epochs, self.count * self.every / 500)
+
+    def _learn(self, loss, own, dealt, r, epochs):
         self.count += 1
 
         def weight(memory):
@@ -168,12 +172,15 @@ class AutomaticAlpha:
             self.first = self.loss
         self.told = self.told or own != dealt
         if self.ratio is not None:
-            memory = 50 if self.fast > self.ratio else 640
+            memory = 50 if self.fast > self.ratio else 1500
             self.ratio += (1 - math.exp(-self.every / memory)) * (self.fast - self.ratio)
         elif started and self._learnt() > 0.05:
             self.since = self.since or self.count
             if abs(self.fast - self.slow) < 0.1 or self.count >= 2 * self.since:
                 self.ratio = self.fast + math.log(1.7)
+                self.waited = self._seen(epochs)
+        if self.ratio is not None:
+            self.peak = max(self.peak, self._learnt())
 
     def _learnt(self):
         high, low = (self.dealt, self.own) if self.told else (self.first, self.loss)

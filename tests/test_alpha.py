@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from keras_mgs import alpha as alphas
 
 
-def follow(steps, every=8, epochs=0):
+def follow(steps, every=8, epoch=math.inf):
     """α after each penalised step, as the package computes it.
 
-    A step is (loss, own, dealt, ‖∇ loss‖, ‖∇ penalty‖); `epochs` have ended before all of them.
+    A step is (loss, own, dealt, ‖∇ loss‖, ‖∇ penalty‖); so many of them are an `epoch`.
     """
     state, found = tf.zeros(len(alphas.State._fields), "float64"), []
-    for step in np.array(steps):
-        state, alpha = _update(state, tf.constant(step), every, epochs)
+    for i, step in enumerate(np.array(steps)):
+        state, alpha = _update(state, tf.constant(step), every, tf.constant(i // epoch))
         found.append(float(alpha))
     return found
 
@@ -28,15 +28,15 @@ def follow(steps, every=8, epochs=0):
 def _update(state, step, every, epochs):
     *losses, loss_length, penalty_length = tf.unstack(step)
     state = alphas.update(
-        alphas.State(*tf.unstack(state)), losses, loss_length, penalty_length, every
+        alphas.State(*tf.unstack(state)), losses, loss_length, penalty_length, every, epochs
     )
-    return tf.stack(state), alphas.choose(state, alphas.share(epochs, state.count * every))
+    return tf.stack(state), alphas.choose(state, every, epochs)
 
 
-def plainly(steps, every=8, epochs=0):
+def plainly(steps, every=8, epoch=math.inf):
     """The same, by a plain program."""
     rule = oracles.AutomaticAlpha(every)
-    return [rule.after(step[:3], *step[3:], epochs) for step in steps]
+    return [rule.after(step[:3], *step[3:], i // epoch) for i, step in enumerate(steps)]
 
 
 def learning(n=120, r=1e-3, noise=0.0, seed=0):
@@ -55,9 +55,9 @@ STEPS = st.lists(st.tuples(FINITE, FINITE, FINITE, LENGTH, LENGTH), min_size=1, 
 @pytest.mark.parametrize("every", [1, 2, 8, 50])
 def test_the_rule_is_what_a_plain_program_says(every):
     steps = learning(200, noise=0.3)
-    for epochs in (0, 1, 10):
-        found = follow(steps, every, epochs)
-        np.testing.assert_allclose(found, plainly(steps, every, epochs), rtol=1e-9)
+    for epoch in (math.inf, 100, 3):
+        found = follow(steps, every, epoch)
+        np.testing.assert_allclose(found, plainly(steps, every, epoch), rtol=1e-9)
         assert found[-1] > 0
 
 
@@ -91,11 +91,17 @@ def test_alpha_waits_while_r_moves_as_long_again_as_labels_took_to_be_learnt():
 
 
 def test_alpha_comes_to_its_share_of_r():
-    """Seven eighths of it after 21 epochs; 500 steps count as one, too."""
-    for epochs, share in ((0, 0.4 * 9.6 / 12.6), (21, 0.35), (10_000, 0.4)):
-        np.testing.assert_allclose(
-            follow(learning(600), epochs=epochs)[-1], share * 1e-3, rtol=1e-2
-        )
+    """500 steps count as an epoch where none ends."""
+    steady = learning(1200)
+    for epoch, epochs in ((math.inf, 1200 * 8 / 500), (20, 59)):
+        share = 0.6 * epochs / (epochs + 3)
+        np.testing.assert_allclose(follow(steady, epoch=epoch)[-1], share * 1e-3, rtol=1e-2)
+
+
+def test_alpha_takes_as_many_epochs_to_half_of_its_share_as_the_penalty_waited():
+    zeros = tf.unstack(tf.zeros(len(alphas.State._fields), "float64"))
+    state = alphas.State(*zeros)._replace(waited=tf.constant(20.0, "float64"))
+    np.testing.assert_allclose(alphas.share(state, 8, 40), 0.3, rtol=1e-9)
 
 
 def test_alpha_vanishes_with_the_gradient_of_the_loss():
@@ -112,6 +118,13 @@ def test_alpha_yields_where_labels_are_learnt_no_more():
     found = follow(dying)
     assert max(found) > 0
     assert found[-1] < 1e-3 * max(found)
+
+
+def test_alpha_yields_by_the_square_of_what_is_still_learnt():
+    """Half as much, in the end, of a loss on dealt labels that stays the same."""
+    forgetting = learning(1000)
+    forgetting[200:, :2] = 1.5
+    np.testing.assert_allclose(follow(forgetting)[-1], follow(learning(1000))[-1] / 4, rtol=2e-2)
 
 
 @pytest.mark.parametrize("factor", [1e-6, 1e3])
