@@ -62,7 +62,7 @@ def automatic_from_the_first_step():
         "STARTING": 0,
         "STEADY": np.inf,
         "learnt": lambda state: tf.ones((), "float64"),
-        "share": lambda state, every, epochs: tf.constant(alphas.SHARE, "float64"),
+        "share": lambda epochs, steps: tf.constant(alphas.SHARE, "float64"),
     }
     with pytest.MonkeyPatch.context() as patch:
         for name, value in constants.items():

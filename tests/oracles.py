@@ -138,25 +138,24 @@ class AutomaticAlpha:
         self.every = every
         self.count, self.loss, self.own, self.dealt, self.first = 0, 0.0, 0.0, 0.0, 0.0
         self.fast, self.slow, self.ratio, self.told, self.length = 0.0, 0.0, None, False, None
-        self.since, self.waited, self.peak = None, 0.0, 0.0
+        self.since, self.peak = None, 0.0
 
     def after(self, losses, loss_length, penalty_length, epochs=0):
         """α of a penalised step, by its loss, that of own and of dealt labels, and two lengths."""
         numbers = [*map(float, losses), float(loss_length), float(penalty_length)]
         if all(map(math.isfinite, numbers)) and numbers[3] > 0 and numbers[4] > 0:
-            r = math.log(numbers[3]) - math.log(numbers[4])
-            self._learn(*numbers[:3], r, epochs)
+            self._learn(*numbers[:3], math.log(numbers[3]) - math.log(numbers[4]))
         if self.ratio is None:
             return 0.0
-        acted = self._seen(epochs) - self.waited
-        share = 0.6 * acted / (acted + max(3, self.waited))
+        seen = max(epochs, self.count * self.every / 500)
+        share = 0.6 * seen / (seen + 3)
         ahead = min(math.log(4), max(0, 2 * (self.fast - self.ratio)))
-        return share * math.exp(self.ratio + ahead) * max(0, self._learnt() / self.peak) ** 2
+        yielding = max(0, self._learnt() / self.peak) ** 4
+        high, low = self._compared()
+        left = 1 if low < 0 else min(1, low / high) if high > 0 else 0
+        return share * math.exp(self.ratio + ahead) * yielding * math.sqrt(left)
 
-    def _seen(self, epochs):
-        return max(epochs, self.count * self.every / 500)
-
-    def _learn(self, loss, own, dealt, r, epochs):
+    def _learn(self, loss, own, dealt, r):
         self.count += 1
 
         def weight(memory):
@@ -178,12 +177,14 @@ class AutomaticAlpha:
             self.since = self.since or self.count
             if abs(self.fast - self.slow) < 0.1 or self.count >= 2 * self.since:
                 self.ratio = self.fast + math.log(1.7)
-                self.waited = self._seen(epochs)
         if self.ratio is not None:
             self.peak = max(self.peak, self._learnt())
 
+    def _compared(self):
+        return (self.dealt, self.own) if self.told else (self.first, self.loss)
+
     def _learnt(self):
-        high, low = (self.dealt, self.own) if self.told else (self.first, self.loss)
+        high, low = self._compared()
         largest = max(abs(high), abs(low))
         return (high - low) / largest if largest else 0.0
 

@@ -206,10 +206,10 @@ class Automatic(Alpha):
         measured = _length(computed.measured, weight) if computed.measured else length
         losses = [ops.cast(loss, dtype) for loss in computed.losses]
         loss_length = _length(computed.loss, scale)
-        new = rule.update(old, losses, loss_length, measured, every, self.epochs)
+        new = rule.update(old, losses, loss_length, measured, every)
         given = ops.logical_and(old.acts == 0, ops.logical_not(ops.isnan(self.value)))
         new = new._replace(acts=ops.where(given, 0.0, new.acts))
-        chosen = rule.choose(new, every, self.epochs)
+        chosen = rule.choose(new, rule.share(self.epochs, new.count * every))
         alpha = ops.where(given, self.now(), chosen)
         self.value.assign(ops.where(new.acts > 0, alpha, self.value))
         self.state.assign(ops.stack(new))

@@ -8,13 +8,13 @@ log r, which is quick to rise and slow to fall.
 - The penalty waits until labels are learnt: until the loss is `LEARNT` below the loss on the same
   labels, dealt to other samples of the batch. Then it waits until r is steady, but at most as long
   again. r says nothing while a network stands still, or has just been made.
-- The share grows with the epochs since then, to `SHARE`: half of it is reached after `HALF`, or
-  after as many as the penalty waited. What has been seen once or twice can hardly be learnt by
-  heart, and a network that is slow to learn should be left to learn.
-- α yields where less is learnt than was before: with the square of how far the loss is below that
-  on dealt labels, relative to the farthest so far. Otherwise r would grow without bound in a
+- The share grows with the epochs, to `SHARE`. What has been seen once or twice can hardly be learnt
+  by heart, and a network that has learnt little yet should be left to learn.
+- α yields where less is learnt than was before: with the fourth power of how far the loss is below
+  that on dealt labels, relative to the farthest so far. Otherwise r would grow without bound in a
   network that dies, and α with it.
-- Where labels are clean, ‖∇ loss‖ vanishes, and α with it.
+- Where labels are clean, ‖∇ loss‖ vanishes, and α with it; and with the square root of the loss
+  relative to that on dealt labels, since noise cannot be learnt from other samples.
 
 Where the loss on dealt labels is the loss itself (there are no labels, or one sample in a batch),
 the loss at the start takes its place.
@@ -38,7 +38,6 @@ class State(NamedTuple):
         fast, slow: running means of log r, with short and with long memory.
         ratio: log of the r that α follows; 0 before the penalty acts.
         acts: 1 once the penalty acts.
-        waited: the epochs before it acted.
         peak: the most that was learnt since.
         length: the running mean of the lengths of penalised steps' gradients.
     """
@@ -54,17 +53,17 @@ class State(NamedTuple):
     slow: Any
     ratio: Any
     acts: Any
-    waited: Any
     peak: Any
     length: Any
 
 
 # Chosen with a prototype, on problems of the kinds of `reproduce zoo`.
 SHARE = 0.6  # the share of r that α approaches with the epochs
-HALF = 3  # epochs after which the share is half of SHARE, unless the penalty waited longer
+HALF = 3  # epochs after which the share is half of SHARE
 EPOCH = 500  # steps that count as an epoch where epochs are longer, or none are counted
 LEARNT = 0.05  # labels are learnt where the loss is so far below that on dealt ones, relative to it
-YIELDING = 2  # the power of what is learnt, relative to the most so far, with which α yields
+YIELDING = 4  # the power of what is learnt, relative to the most so far, with which α yields
+LEFT = 0.5  # the power of what is left of the loss on dealt labels, with which α falls
 STEADY = 0.1  # r is steady where fast and slow means of log r differ by less
 HEADROOM = 1.7  # r rises under the penalty: the factor by which it is expected to
 LEAD = 2.0  # where r rises, α follows `ratio` and this times what the mean is still behind
@@ -76,7 +75,7 @@ LENGTHS = 0.2  # weight of a new length in the running mean of lengths
 LONGEST = 2.0  # the longest gradient of a penalised step, in means of lengths
 
 
-def update(old, losses, loss_length, penalty_length, every, epochs):
+def update(old, losses, loss_length, penalty_length, every):
     """The `State` after a penalised step; `old` where a gradient vanishes or overflows.
 
     Args:
@@ -84,7 +83,6 @@ def update(old, losses, loss_length, penalty_length, every, epochs):
         losses: as in `Gradients`.
         loss_length, penalty_length: the lengths of the gradients of the loss and of the penalty.
         every: steps from one penalised step to the next.
-        epochs: how many have ended.
     """
     log_ratio = ops.log(loss_length) - ops.log(penalty_length)
     known = ops.isfinite(log_ratio + sum(losses))
@@ -122,7 +120,6 @@ def update(old, losses, loss_length, penalty_length, every, epochs):
     new = new._replace(
         ratio=ratio,
         acts=acts,
-        waited=ops.where(begins, _seen(epochs, count, every), old.waited),
         peak=acts * ops.maximum(old.peak, learnt(new)),
     )
     return State(*ops.unstack(ops.where(known, ops.stack(new), ops.stack(old))))
@@ -130,30 +127,37 @@ def update(old, losses, loss_length, penalty_length, every, epochs):
 
 def learnt(state):
     """How far the loss is below that on dealt labels, relative to the larger of the two."""
-    dealt = ops.where(state.comparable > 0, state.dealt, state.first)
-    own = ops.where(state.comparable > 0, state.own, state.loss)
+    own, dealt = _compared(state)
     largest = ops.maximum(ops.abs(dealt), ops.abs(own))  # losses may be negative
     return ops.divide_no_nan(dealt - own, largest)
 
 
-def share(state, every, epochs):
-    """The share of r that α is, after so many epochs."""
-    acted = _seen(epochs, state.count, every) - state.waited
-    return SHARE * acted / (acted + ops.maximum(float(HALF), state.waited))
+def left(state):
+    """The loss relative to that on dealt labels, at most 1; 1 where it is negative."""
+    own, dealt = _compared(state)
+    return ops.where(own < 0, 1.0, ops.clip(ops.divide_no_nan(own, dealt), 0.0, 1.0))
 
 
-def choose(state, every, epochs):
-    """α for this `State`; 0 before the penalty acts."""
+def _compared(state):
+    """The loss, and that on dealt labels; where they cannot differ, that at the start."""
+    comparable = state.comparable > 0
+    own = ops.where(comparable, state.own, state.loss)
+    return own, ops.where(comparable, state.dealt, state.first)
+
+
+def share(epochs, steps):
+    """The share of r that α is after so many epochs and steps."""
+    seen = ops.maximum(ops.cast(epochs, "float64"), ops.cast(steps, "float64") / EPOCH)
+    return SHARE * seen / (seen + HALF)
+
+
+def choose(state, share):
+    """α for this `State` and share of r; 0 before the penalty acts."""
     yielding = ops.divide_no_nan(ops.maximum(learnt(state), 0.0), state.peak) ** YIELDING
     # With batch normalisation r rises as α does: the mean alone would lag behind.
     ratio = state.ratio + ops.clip(LEAD * (state.fast - state.ratio), 0.0, AHEAD)
-    alpha = share(state, every, epochs) * ops.exp(ratio) * yielding
+    alpha = share * ops.exp(ratio) * yielding * left(state) ** LEFT
     return ops.where(state.acts > 0, alpha, 0.0)
-
-
-def _seen(epochs, count, every):
-    """Epochs since the start, by those that have ended, or by the steps of `count` penalised."""
-    return ops.maximum(ops.cast(epochs, "float64"), count * every / EPOCH)
 
 
 def shorten(mean, length):
