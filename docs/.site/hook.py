@@ -35,3 +35,15 @@ def on_page_markdown(markdown, page, config, files):
         return f"{link[1]}{config.repo_url}/blob/main/{path}"
 
     return LINK.sub(inside, markdown)
+
+
+def on_page_content(html, page, config, files):
+    """Notebooks link each other as files; the site has a page for each."""
+    if not page.file.src_uri.endswith(".ipynb"):
+        return html
+
+    def to_page(link):
+        target = files.get_file_from_path(f"notebooks/{link[1]}")
+        return f'href="{target.url_relative_to(page.file)}"'
+
+    return re.sub(r'href="([^"/]+\.ipynb)"', to_page, html)

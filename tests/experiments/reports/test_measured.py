@@ -1,4 +1,4 @@
-"""What the README says that was measured is what lies in the package."""
+"""What docs/results.md says that was measured is what lies in the package."""
 
 import re
 from pathlib import Path
@@ -10,7 +10,7 @@ from keras_mgs.experiments.catalogue.presets import EXPERIMENTS
 from keras_mgs.experiments.reports import tables
 from keras_mgs.experiments.training.methods import METHODS
 
-README = (Path(__file__).parents[3] / "README.md").read_text().replace("**", "")
+RESULTS = (Path(__file__).parents[3] / "docs/results.md").read_text().replace("**", "")
 FOLDER = Path(tables.__file__).with_name("measured")
 TABLES = sorted(path.stem for path in FOLDER.glob("*.csv"))
 KEY = ["network", "method", "label_noise"]
@@ -31,7 +31,7 @@ every_table_beside_the_paper = pytest.mark.parametrize("name", BESIDE_THE_PAPER)
 
 
 def rows(name):
-    """What the README has of a table: a text per row, made as `report` does or as in the paper."""
+    """What the page has of a table: a text per row, made as `report` does or as in the paper."""
     found = measured(name)
     if name not in BESIDE_THE_PAPER:
         return [list(words.values()) for words in EXPERIMENTS[experiment(name)].module.words(found)]
@@ -51,15 +51,15 @@ def _cell(row, runs):
 def test_a_table_names_the_commands_that_made_it(name):
     lines = (FOLDER / f"{name}.csv").read_text().splitlines()
     commands = [line.removeprefix("# ") for line in lines if line.startswith("#")]
-    assert commands and set(commands) <= set(re.findall("python -m .*", README))
+    assert commands and set(commands) <= set(re.findall("python -m .*", RESULTS))
     for command in commands:
         assert re.match(r"python -m keras_mgs reproduce (\S+)", command)[1] == experiment(name)
 
 
 @every_table
-def test_the_readme_has_every_row_of_a_measured_table(name):
+def test_the_page_has_every_row_of_a_measured_table(name):
     for row in rows(name):
-        assert f"| {' | '.join(row)} |" in README
+        assert f"| {' | '.join(row)} |" in RESULTS
 
 
 @every_table_beside_the_paper
@@ -72,8 +72,8 @@ def test_the_paper_s_side_of_a_measured_table_is_the_paper_s(name):
         pd.testing.assert_series_equal(both[column], both[f"{column}_again"], check_names=False)
 
 
-def test_the_readme_counts_rightly_how_ours_compares_with_the_paper():
+def test_the_page_counts_rightly_how_ours_compares_with_the_paper():
     for network, some in measured("mnist").groupby("network"):
         counts = some["against_paper"].value_counts()
         words = ", ".join(f"{counts.get(word, 0)} {word}" for word in ("better", "within", "worse"))
-        assert f"{network}: {words}" in README
+        assert f"{network}: {words}" in RESULTS
