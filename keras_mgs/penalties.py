@@ -27,8 +27,8 @@ class TracePenalty(KernelPenalty):
     `estimator="hutchinson"` draws v uniformly from {−1, +1}^(m×q) for the first m samples of a
     batch of n, and takes `n/m · ‖∇_θ Σ_ia v[i, a] f_a(x_i)‖²`, whose expectation over v and over
     shuffled batches is tr K: one more gradient, for any model and any layer. As few dominant
-    eigenvalues of K make up most of its trace, m samples say nearly as much as n (README). They
-    run through the network once more, with the random masks that they have in the whole batch.
+    eigenvalues of K make up most of its trace, m samples say nearly as much as n (docs/method.md).
+    They run through the network once more, with the random masks that they have in the whole batch.
     `"exact"` computes tr K itself.
 
     Args:
@@ -126,7 +126,7 @@ class LogDetPenalty(KernelPenalty):
     Args:
         alpha: the penalty's weight, a number ≥ 0, or a `keras.optimizers.schedules` object. There
             is no "auto": by the rule of `TracePenalty`, with the gradient of log det K in place of
-            that of tr K, a network died (README). Small numbers first.
+            that of tr K, a network died (docs/guide/alpha.md). Small numbers first.
         epsilon: positive; relative to the mean eigenvalue of K.
         every: the penalty acts on one step in `every`, with `every` times the weight.
 

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 SCRIPT = runpy.run_path(str(ROOT / "notebooks" / "execute.py"))
-README = (ROOT / "README.md").read_text()
+START = (ROOT / "docs/start.md").read_text()
 # What takes the place of a notebook's parameters in the default run.
 SHORT = {
     "01_quickstart": "epochs = 2",
@@ -58,9 +58,9 @@ def test_committed_outputs_are_small_and_tell_nothing_of_the_machine(path):
 
 
 @every_notebook
-def test_the_readme_opens_a_notebook_in_colab(path):
-    assert f"(notebooks/{path.name})" in README
-    assert re.search(rf"\(https://colab\.research\.google\.com/github/\S+/{path.name}\)", README)
+def test_the_documentation_opens_a_notebook_in_colab(path):
+    assert f"(../notebooks/{path.name})" in START
+    assert re.search(rf"\(https://colab\.research\.google\.com/github/\S+/{path.name}\)", START)
 
 
 @every_notebook
