@@ -4,24 +4,21 @@
 `nox -- tests/model` both, with arguments to pytest.
 """
 
-import configparser
 import re
 from pathlib import Path
 
 import nox
 
-FILE = Path(__file__).with_name("setup.cfg")
+FILE = Path(__file__).with_name("pyproject.toml")
 
 
 def requirements():
     """What the package itself needs."""
-    config = configparser.ConfigParser()
-    config.read(FILE, encoding="utf-8")
-    return config["options"]["install_requires"].split()
+    return nox.project.load_toml(FILE)["project"]["dependencies"]
 
 
 def oldest():
-    """The lower bounds in setup.cfg, at their last bug fixes: tensorflow==2.18.* for >=2.18."""
+    """The lower bounds of these, at their last bug fixes: tensorflow==2.18.* for >=2.18."""
     bounds = [re.fullmatch(r"([\w-]+)>=([\d.]+)", line) for line in requirements()]
     return [f"{name}=={version}.*" for name, version in (bound.groups() for bound in bounds)]
 

@@ -1,6 +1,8 @@
-"""Importing keras_mgs: where it cannot work it says why, and it leaves TensorFlow alone."""
+"""Importing keras_mgs: where it cannot work it says why, and it needs and changes no more."""
 
 import importlib
+import importlib.metadata
+import re
 import subprocess
 import sys
 
@@ -33,3 +35,37 @@ tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfigur
 assert len(tf.config.list_logical_devices("CPU")) == 2
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_library_works_without_any_extra(tmp_path):
+    """With TensorFlow, Keras and NumPy alone; rich is always there, as Keras needs it."""
+    extra = re.compile(r"([\w-]+).*extra == .(plot|experiments|datasets|zoo)\b")
+    found = map(extra.match, importlib.metadata.requires("keras_mgs"))
+    names = {match[1].replace("-", "_") for match in found if match} - {"keras_mgs", "rich"}
+    assert {"matplotlib", "pandas", "joblib", "filelock", "scikit_learn"} <= names
+    code = f"""
+import sys
+for name in {{"sklearn", *{names}}}:
+    sys.modules[name] = None
+for name in ("experiments", "benchmark", "cli"):
+    sys.modules["keras_mgs." + name] = None
+import keras
+import numpy as np
+import keras_mgs
+from keras_mgs import MGSMetrics, MGSModel, TracePenalty
+
+x, y = np.random.default_rng(0).normal(size=(16, 3)), np.arange(16) % 2
+model = MGSModel(keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)]), TracePenalty(0.1))
+model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+history = model.fit(x, y, verbose=0, callbacks=[MGSMetrics(x[:2])]).history
+assert np.isfinite([*history["mgs_trace"], *history["mgs_log_det"]]).all()
+for function in (keras_mgs.jacobian, keras_mgs.kernel, keras_mgs.sample_traces, keras_mgs.log_det):
+    assert np.isfinite(function(model.model, x[:2])).all()
+keras_mgs.explain(model.model)
+assert keras_mgs.label_scores(model, x, y).shape == (16,)
+model.save("model.keras")
+np.testing.assert_allclose(keras.models.load_model("model.keras")(x), model(x), rtol=1e-6)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True)
+    assert done.returncode == 0, done.stderr.decode()
+    assert b"Dense" in done.stdout  # explain

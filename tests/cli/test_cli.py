@@ -290,16 +290,3 @@ def test_a_missing_extra_is_named(monkeypatch, capsys):
     monkeypatch.delattr("keras_mgs.experiments.reproduce", raising=False)
     assert main(["compare"]) == 2
     assert 'pip install "keras_mgs[experiments]"' in capsys.readouterr().err
-
-
-def test_the_library_needs_no_extra():
-    """`import keras_mgs` must work with TensorFlow, Keras and NumPy alone."""
-    blocked = ("sklearn", "pandas", "matplotlib", "keras_mgs.experiments")
-    code = f"""
-import sys
-for name in {blocked}:
-    sys.modules[name] = None
-import keras_mgs
-assert keras_mgs.MGSModel
-"""
-    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
