@@ -1,5 +1,7 @@
 """MGSMetrics: tr K and log det K of any Keras model, epoch by epoch, in History."""
 
+import inspect
+import warnings
 from collections.abc import Iterable
 from typing import Any
 
@@ -10,13 +12,18 @@ from keras_mgs.data import inputs, read, takes_dict
 from keras_mgs.kernel import check_size, measure
 
 METRICS = ("trace", "log_det")
+_LOGGERS = (  # they write down the logs that they are given
+    keras.callbacks.CSVLogger,
+    keras.callbacks.RemoteMonitor,
+    keras.callbacks.TensorBoard,
+)
 
 
 class MGSMetrics(keras.callbacks.Callback):
     """Records MGS metrics of a fixed probe batch at the end of every epoch, for any Keras model.
 
     Adds to `logs`, and so to History and to the callbacks that come *after* it in the list
-    (EarlyStopping, CSVLogger, TensorBoard):
+    (EarlyStopping, CSVLogger, TensorBoard; a warning names those of Keras' that come before):
 
     - `mgs_trace`: `tr K` of the probe batch;
     - `mgs_log_det`: `log det(K + ε I)`, ε = 1e-6 · tr K / (n*q), as `keras_mgs.log_det`;
@@ -89,6 +96,8 @@ class MGSMetrics(keras.callbacks.Callback):
             if "log_det" in self.metrics:
                 check_size(name, self.model, data, self.training)
         self._probes, self._logs = probes, {}
+        frame: Any = inspect.currentframe()
+        self._warn_of_order(getattr(frame.f_back.f_locals.get("self"), "callbacks", ()))
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         if epoch % self.every == 0 or not self._logs:
@@ -101,3 +110,18 @@ class MGSMetrics(keras.callbacks.Callback):
             }
         if logs is not None:
             logs.update(self._logs)
+
+    def _warn_of_order(self, callbacks):
+        """Warn of the first in the list that is to see these metrics and will not."""
+        for callback in callbacks:
+            if callback is self:
+                return
+            monitored = str(getattr(callback, "monitor", ""))
+            if isinstance(callback, _LOGGERS) or monitored.startswith("mgs_"):
+                name = type(callback).__name__
+                warnings.warn(
+                    f"{name} comes before MGSMetrics in `callbacks`, so it does not see tr K and "
+                    f"log det K. Put MGSMetrics before {name}.",
+                    stacklevel=2,
+                )
+                return

@@ -2,6 +2,7 @@
 
 import csv
 import importlib
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -228,6 +229,35 @@ def test_tensorboard_after_it_writes_its_metrics(tmp_path):
         for value in tf.compat.v1.Event.FromString(record.numpy()).summary.value
     }
     assert {"epoch_mgs_trace", "epoch_mgs_log_det"} <= tags
+
+
+def others(tmp_path):
+    """Callbacks by name, and whether they miss what a callback after them adds to the logs."""
+    return {
+        "TensorBoard": (keras.callbacks.TensorBoard(tmp_path / "board"), True),
+        "CSVLogger": (keras.callbacks.CSVLogger(tmp_path / "log.csv"), True),
+        "RemoteMonitor": (keras.callbacks.RemoteMonitor(), True),
+        "EarlyStopping": (keras.callbacks.EarlyStopping("mgs_trace"), True),
+        "ModelCheckpoint": (
+            keras.callbacks.ModelCheckpoint(tmp_path / "m.keras", "mgs_log_det", True),
+            True,
+        ),
+        "of the loss": (keras.callbacks.EarlyStopping("loss"), False),
+        "of the user's": (keras.callbacks.LambdaCallback(), False),
+    }
+
+
+@pytest.mark.parametrize("name", others(Path()))
+def test_a_callback_that_misses_the_metrics_is_named(name, tmp_path, recwarn, monkeypatch):
+    """Nothing is trained, which RemoteMonitor could not report to anybody."""
+    callback, misses = others(tmp_path)[name]
+    monkeypatch.setattr(callback, "on_train_begin", lambda logs: None)
+    for both in ([callback, MGSMetrics(X)], [MGSMetrics(X), callback]):
+        keras.callbacks.CallbackList(both, model=network()).on_train_begin()
+        words = [str(w.message) for w in recwarn if "MGSMetrics" in str(w.message)]
+        recwarn.clear()
+        assert len(words) == (misses and both[0] is callback)
+        assert all(f"Put MGSMetrics before {name}." in text for text in words)
 
 
 @pytest.mark.parametrize("given", ["alone", "named"])

@@ -52,6 +52,8 @@ DOORS = {
     "with_attributes(noting)": JACOBIAN,
     "with_attributes(unroll)": "test_explain.py::"
     "test_steps_of_a_recurrent_layer_count_as_positions",
+    # Keras: who calls, as nothing else tells a callback of the others
+    "inspect.currentframe": "test_callbacks.py::test_a_callback_that_misses_the_metrics_is_named",
     # Keras: functions that are replaced
     "replaced(_RECURRENT, 'gru')": NO_CUDNN,
     "replaced(_RECURRENT, 'lstm')": NO_CUDNN,
@@ -103,7 +105,7 @@ def doors(tree, ours):
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and _is_private(node.attr) and node.attr not in ours:
             yield node.attr
-        elif isinstance(node, ast.Attribute) and ast.unparse(node) in PRIVATE_MODULES:
+        elif isinstance(node, ast.Attribute) and ast.unparse(node) in PRIVATE_NAMES:
             yield ast.unparse(node)
         elif isinstance(node, ast.Import | ast.ImportFrom):
             names = [getattr(node, "module", None) or "", *(a.name for a in node.names)]
@@ -126,7 +128,7 @@ def doors(tree, ours):
                 yield key.value
 
 
-PRIVATE_MODULES = {"tf.__internal__", "tf.compat.v1"}
+PRIVATE_NAMES = {"inspect.currentframe", "tf.__internal__", "tf.compat.v1"}
 
 
 def _doors_of_call(node):
