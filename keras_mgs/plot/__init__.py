@@ -8,7 +8,7 @@ and regions in lightness. Legends stand to the right of the axis;
 Example:
 
 >>> keras_mgs.plot.spectrum([4, 2, 1]).get_ylabel()
-'eigenvalue of K (output²/weight²)'
+'eigenvalue of K (squared gradient)'
 """
 
 from keras_mgs.plot.boundaries import decision_boundary

@@ -10,7 +10,6 @@ from keras_mgs import checks
 from keras_mgs.kernel import EPSILON
 from keras_mgs.plot import axes, style
 from keras_mgs.plot.arrays import class_labels, real_numbers, square_matrix
-from keras_mgs.plot.quantities import UNIT_OF_K
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -69,7 +68,7 @@ def kernel(k: ArrayLike, y: ArrayLike | None = None, ax: Axes | None = None) -> 
             axis.axhline(edge, color="white", lw=0.8)
             axis.axvline(edge, color="white", lw=0.8)
     beside = axis.inset_axes((1.04, 0, 0.05, 1))  # stays as high as the matrix
-    axis.figure.colorbar(image, cax=beside, extend="both", label=f"K {UNIT_OF_K}")
+    axis.figure.colorbar(image, cax=beside, extend="both", label="K (products of gradients)")
     return axis
 
 
@@ -130,7 +129,9 @@ def spectrum(values_or_k: ArrayLike, ax: Axes | None = None) -> Axes:
             hatch="//",
             label=f"{len(known) - above} of {len(values)} ≤ ε",
         )
-    axis.set(xlabel="rank of the eigenvalue (1: largest)", ylabel=f"eigenvalue of K {UNIT_OF_K}")
+    axis.set(
+        xlabel="rank of the eigenvalue (1: largest)", ylabel="eigenvalue of K (squared gradient)"
+    )
     axis.set_xlim(0.5, len(values) + 0.5)
     style.whole_numbers(axis)
     style.open_frame(axis)

@@ -1,8 +1,7 @@
 """What a key of History measures: its line, its label with the unit, the order of the panels."""
 
-UNIT_OF_K = "(output²/weight²)"
 _LABELS = {  # of what MGSMetrics and MGSModel record
-    "mgs_trace": f"tr K {UNIT_OF_K}",
+    "mgs_trace": "tr K (sum of squared gradients)",
     "mgs_log_det": "log det K (natural log)",
     "mgs_singular": "eigenvalues of K ≤ ε (count)",
     "mgs_penalty": "penalty (unit of the loss)",

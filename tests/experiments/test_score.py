@@ -210,7 +210,7 @@ def test_other_data_are_bars_of_the_traces_the_highest_on_top():
     ticks = [text.get_text() for text in axis.get_yticklabels()]
     assert ticks == ["#7: predicted 3", "#2: predicted 0"]
     assert axis.yaxis_inverted()
-    assert "(output²/weight²)" in axis.get_xlabel()
+    assert "(sum of squared gradients)" in axis.get_xlabel()
 
 
 def test_bars_are_of_the_label_scores_where_there_are_labels():

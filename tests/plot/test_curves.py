@@ -165,7 +165,7 @@ def test_compare_has_a_gap_where_one_run_has_no_value(axis):
 
 def test_compare_draws_tr_k_on_a_logarithmic_axis(axis):
     plot.compare({"plain": RUN}, ax=axis)
-    assert axis.get_yscale() == "log" and axis.get_ylabel() == "tr K (output²/weight²)"
+    assert axis.get_yscale() == "log" and axis.get_ylabel() == "tr K (sum of squared gradients)"
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """Figures of the experiments, of several axes of `keras_mgs.plot`, and of single samples."""
 
+import math
+
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -85,7 +87,11 @@ def _lines(axis, histories, key, score, labels=None):
 
 def _legend_height(labels, width):
     """Inches, in a figure of so many."""
-    return 0.2 * -(-len(labels) // int(width // _LEGEND))
+    return 0.2 * _legend_rows(labels, width)
+
+
+def _legend_rows(labels, width):
+    return math.ceil(len(labels) / (width // _LEGEND))
 
 
 def _legend(figure, axes, labels):
@@ -95,7 +101,8 @@ def _legend(figure, axes, labels):
         drawn[: len(labels)],
         labels,
         loc="outside lower center",
-        ncols=min(len(labels), int(figure.get_figwidth() // _LEGEND)),
+        # As wide as it must be: the last row is as full as it can be.
+        ncols=math.ceil(len(labels) / _legend_rows(labels, figure.get_figwidth())),
         frameon=False,
         handlelength=3.2,
     )
@@ -256,7 +263,7 @@ def suspects(x, scores):
         axis.barh(words, scores["label_score" if judged else "trace"], color="#0072B2")
         axis.invert_yaxis()
         axis.margins(y=0.02)
-        quantity = "label score" if judged else "trace of the sample (output²/weight²)"
+        quantity = "label score" if judged else "trace of the sample (sum of squared gradients)"
         axis.set(xlabel=quantity, ylabel="sample (number)")
         axis.spines[["top", "right"]].set_visible(False)
         return figure

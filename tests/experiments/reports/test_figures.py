@@ -54,6 +54,16 @@ def test_panels_are_of_the_smallest_and_largest_set_and_of_four_noises():
     assert not any(legend.get_window_extent().overlaps(axis.bbox) for axis in figure.axes)
 
 
+@pytest.mark.parametrize("count", [1, 2, 5, 9, 14])
+def test_no_entry_of_a_legend_stands_alone_below_others(count):
+    rows = [CURVES.assign(test=50.0, label=f"method {i}", run=0) for i in range(count)]
+    figure = figures.curves(pd.concat(rows), "accuracy")
+    figure.draw_without_rendering()
+    tops = [text.get_window_extent().y0 for text in figure.legends[0].get_texts()]
+    in_last_row = sum(abs(y - min(tops)) < 1 for y in tops)
+    assert in_last_row > 1 or count == 1
+
+
 def test_a_panel_without_runs_of_a_method_keeps_its_style():
     found = records(["mgs"], [250], [0.0, 0.5]) + records(["sam"], [250], [0.5])
     figure = mnist.files(found)["curves-fcn.png"]
