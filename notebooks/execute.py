@@ -20,7 +20,7 @@ from nbclient import NotebookClient
 from PIL import Image
 
 FOLDER = Path(__file__).parent
-LIMIT = 300  # kB
+LIMIT = 500  # kB
 # What TensorFlow's C++ tells of the machine when it starts.
 _STARTING = re.compile(
     r"^(WARNING: All log messages before absl|[IWE]\d{4} |20\d\d-).*$", re.MULTILINE
