@@ -1,4 +1,4 @@
-"""What MGSModel does at the end of an epoch: it counts the epoch, and reports skipped steps."""
+"""What MGSModel does at the end of an epoch: it counts it, and reports penalties without effect."""
 
 import contextlib
 import warnings
@@ -6,6 +6,7 @@ import warnings
 import keras
 
 from keras_mgs import checks
+from keras_mgs.alpha import AUTO, rule
 
 
 @contextlib.contextmanager
@@ -24,11 +25,14 @@ def followed(mgs, callbacks):
 
 
 class _Epochs(keras.callbacks.Callback):
-    """Counts epochs, and logs `mgs_skipped` from the first epoch with skipped steps on."""
+    """Counts epochs, logs `mgs_skipped` from the first epoch with skipped steps on, and warns.
+
+    It warns of skipped steps, and where "auto" finds nothing to do.
+    """
 
     def __init__(self, mgs):
         super().__init__()
-        self.mgs = mgs
+        self.mgs, self.told_of_constant = mgs, False
         self.skipped_before, self.reported = self._skipped(), False
 
     def _skipped(self):
@@ -46,6 +50,25 @@ class _Epochs(keras.callbacks.Callback):
         self.reported |= in_epoch > 0
         if self.reported and logs is not None:
             logs["mgs_skipped"] = in_epoch
+        if not self.told_of_constant and not skipped and self._is_constant():
+            self._warn_of_constant()
+
+    def _is_constant(self):
+        """Whether every penalised step so far has moved the weights, but none by the penalty."""
+        alpha = self.mgs._alpha
+        state = rule.State(*alpha.state.numpy())
+        enough = int(self.mgs._steps.numpy()) >= rule.STARTING * rule.EVERY
+        return alpha.current == AUTO and enough and state.count == 0 and state.length > 0
+
+    def _warn_of_constant(self):
+        self.told_of_constant = True
+        warnings.warn(
+            "alpha='auto' stays 0, since no penalised step so far had a penalty with a gradient: "
+            "tr K does not depend on the trainable weights. So it is where the outputs are linear "
+            "in them, as of one Dense layer on top of frozen ones. Give the model a hidden layer "
+            "that learns, or unfreeze layers; else there is nothing for MGS to hold back.",
+            stacklevel=2,
+        )
 
     def _warn(self, count):
         names = [w.path for w in checks.weights(self.mgs.model)]

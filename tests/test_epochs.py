@@ -1,4 +1,6 @@
-"""What happens at the end of an epoch: skipped steps are told of."""
+"""What happens at the end of an epoch: penalties without effect are told of."""
+
+import warnings
 
 import keras
 import pytest
@@ -105,3 +107,43 @@ def _plain(x, y):
     net = powers()
     fitted(net, x, y, epochs=3)
     return net
+
+
+def head(*hidden):
+    """A dense head over a frozen layer."""
+    frozen = layers.Dense(4, "tanh", trainable=False)
+    return keras.Sequential([keras.Input((3,)), frozen, *hidden, layers.Dense(2)])
+
+
+def many_steps(model, **kwargs):
+    return fitted(model, *data(16 * BATCH), epochs=3, **kwargs)
+
+
+def test_a_penalty_without_a_gradient_is_told_of_once():
+    mgs = MGSModel(head())
+    with pytest.warns(UserWarning, match="linear in them, as of one Dense layer") as said:
+        history = many_steps(mgs)
+    assert len([w for w in said if "linear in them" in str(w.message)]) == 1
+    assert history["mgs_alpha"] == [0, 0, 0]
+
+
+@pytest.mark.parametrize("alpha", ["auto", 0.01])
+def test_nothing_is_told_where_a_penalty_has_a_gradient_or_alpha_is_given(alpha):
+    hidden = [layers.Dense(4, "tanh")] if alpha == "auto" else []
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        many_steps(MGSModel(head(*hidden), alpha=alpha))
+
+
+def test_layers_that_are_unfrozen_learn_after_compiling_again():
+    """As in plain Keras; "auto", wrapped anew, then knows nothing of the head alone."""
+    model = head(layers.Dense(4, "tanh"))
+    many_steps(mgs := MGSModel(model))
+    frozen = model.layers[0]
+    before = frozen.get_weights()
+    frozen.trainable = True
+    many_steps(mgs)
+    assert all((a != b).any() for a, b in zip(before, frozen.get_weights(), strict=True))
+    anew = MGSModel(mgs.model)
+    assert mgs._alpha.state.numpy().any() and not anew._alpha.state.numpy().any()
+    assert anew.alpha == "auto"

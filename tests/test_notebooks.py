@@ -19,6 +19,7 @@ SHORT = {
     "04_noisy_labels": "data, epochs, seeds = 'digits', 1, [0]",
     "05_your_own_model": "epochs = 1",
     "06_tuning_alpha": "epochs, factors, trials = 1, [4], 1",
+    "07_find_wrong_labels": "epochs = 2",
 }
 
 every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
