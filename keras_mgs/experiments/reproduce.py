@@ -50,7 +50,8 @@ def line(run, found):
     """What a run was, and what came out."""
     told = [run[key] for key in (*READABLE, "strength") if run.get(key) is not None]
     words = [str(value).replace("_", " ") for value in told]
-    return f"{', '.join(words)}: {found['test'].iloc[-1]:.1f}"
+    score = found["test"].iloc[-1]
+    return f"{', '.join(words)}: {score:.3g}" if score < 10 else f"{', '.join(words)}: {score:.1f}"
 
 
 def reproduce(

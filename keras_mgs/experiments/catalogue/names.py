@@ -4,7 +4,7 @@ NETWORKS = (
     *("lenet5", "fcn", "alexnet", "deep_fcn", "lenet5_batch_norm", "resnet", "mlp_layer_norm"),
     *("mlp_batch_norm", "mlp_group_norm", "transformer", "gru", "separable"),
 )
-NETWORK_OF = {"images": "lenet5", "table": "mlp_layer_norm", "series": "gru"}  # of `compare`
+NETWORK_OF = {"images": "lenet5", "table": "fcn", "series": "gru"}  # of `compare`
 METHODS = (
     *("unregularised", "weight_decay", "dropout", "loss_gradient", "loss_gradient_inputs", "mgs"),
     *("mgs_log_det", "adam", "cyclical", "early_stopping", "label_smoothing", "mixup", "sam"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 import zipfile
 from collections.abc import Sequence
 from typing import Any
@@ -112,12 +113,12 @@ def read_table(path: str | os.PathLike[str], target: str) -> dict[str, np.ndarra
     """
     words = f"data={os.fspath(path)!r}"
     try:
-        frame = pd.read_csv(path, low_memory=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # of values without a name
+            frame = pd.read_csv(path, low_memory=False, index_col=False)
         if not len(frame):
             raise ValueError("it has no row below its names")
-        if not isinstance(frame.index, pd.RangeIndex):
-            raise ValueError("its rows have more values than its first line has names")
-    except (OSError, ValueError, OverflowError, MemoryError) as error:
+    except (OSError, ValueError, OverflowError, MemoryError, pd.errors.ParserWarning) as error:
         raise ValueError(
             "`data` must be a .csv file of a line of names and a row of values per sample, with "
             f"commas between them. Received: {words} ({one_line(error)}). "
@@ -145,7 +146,8 @@ def read_table(path: str | os.PathLike[str], target: str) -> dict[str, np.ndarra
             "Number them, as `pandas.get_dummies` does, or remove them."
         )
     numbers = pd.api.types.is_numeric_dtype(y)  # True and False are, too
-    return {"x": frame.to_numpy(), "y": y.to_numpy() if numbers else y.to_numpy("U"), **split}
+    x = frame.to_numpy("float64")
+    return {"x": x, "y": y.to_numpy() if numbers else y.to_numpy("U"), **split}
 
 
 def one_line(error: Exception) -> str:

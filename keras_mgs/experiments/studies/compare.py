@@ -6,7 +6,7 @@ import warnings
 import keras
 import pandas as pd
 
-from keras_mgs import checks
+from keras_mgs import checks, storage
 from keras_mgs.experiments.catalogue.names import (
     LEARNING_RATE,
     NETWORK_OF,
@@ -23,8 +23,8 @@ from keras_mgs.experiments.training import fitting, networks, own
 from keras_mgs.experiments.training.methods import METHODS, check_task
 
 TITLE = (
-    "test accuracy, % (of a regression the squared error: of keypoints in pixels², of tables and "
-    "series in variances of the target): mean ± standard deviation"
+    "test accuracy, % (of keypoints the error, pixels²; of other regressions the squared error, in "
+    "variances of the target): mean ± standard deviation"
 )
 _SCENARIO = (
     "data",
@@ -70,7 +70,9 @@ def plan(data="digits", **given):
             "task": samples.task,
             "corruption": chosen.corruption,
             **_later(kind=samples.kind, target=chosen.target),
-            "network": scenarios.identity(network) if own.is_file(network) else network,
+            "network": storage.word(scenarios.identity(network))
+            if own.is_file(network)
+            else network,
             "method": method,
             "strength": METHODS[method].strength,
             "training_size": len(samples.x_train),
@@ -205,16 +207,18 @@ def words(found):
             **{name.replace("_", " "): str(row[name]) for name in several},
             "method": METHODS[row["method"]].label,
             "runs": str(row["runs"]),
-            "final": _number(row["final"], row["final_std"]),
-            "best epoch (needs test labels)": _number(row["best"], row["best_std"]),
+            "final": _number(row, "final"),
+            "best epoch (needs test labels)": _number(row, "best"),
             "time": "" if pd.isna(row["relative_seconds"]) else f"× {row['relative_seconds']:.2f}",
         }
         for row in (found.to_dict("records") if len(found) else ())
     ]
 
 
-def _number(mean, std):
-    return f"{mean:.1f}" + ("" if pd.isna(std) else f" ± {std:.1f}")
+def _number(row, name):
+    digits = 3 if _score(row) == "relative" else 1
+    mean, std = row[name], row[f"{name}_std"]
+    return f"{mean:.{digits}f}" + ("" if pd.isna(std) else f" ± {std:.{digits}f}")
 
 
 def _score(settings):
