@@ -250,7 +250,7 @@ class Compare(Settings):
     data: Any = setting(
         "digits, mnist, mnist_corrupted (which needs the network), breast_cancer, wine, diabetes, "
         "diamonds or japanese_vowels (which need the extra zoo), a FILE.npz of images, a table or "
-        "series, or a FILE.csv",
+        "series, or a FILE.csv of a table",
         "digits",
         parse=str,
     )
@@ -272,8 +272,9 @@ class Compare(Settings):
     corruption: str | None = with_default(OnData, "corruption", None)
     network: str | None = setting(
         "the network: one of " + ", ".join(NETWORKS) + ", or a FILE.keras with one of your own, "
-        "whose weights are drawn anew; by default "
-        + ", ".join(f"{name} for {kind}" for kind, name in NETWORK_OF.items()),
+        "whose weights are drawn anew (default, by the data: "
+        + ", ".join(f"{kind} {name}" for kind, name in NETWORK_OF.items())
+        + ")",
         None,
         parse=str,
     )

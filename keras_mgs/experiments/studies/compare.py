@@ -125,10 +125,7 @@ def _methods(network, methods, asked):
 
 
 def train(settings, data, network=None):
-    """The curves of one run of `plan`; `data`, and `network` if it is a file, as there.
-
-    Files may have other names by now, but have the same content.
-    """
+    """The curves of one run of `plan`; `data`, and `network` if it is a file, as there."""
     keras.backend.clear_session()  # or a worker grows from run to run
     samples = datasets.load(
         data,
