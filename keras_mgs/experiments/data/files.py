@@ -129,7 +129,7 @@ def read_table(path: str | os.PathLike[str], target: str) -> dict[str, np.ndarra
             "Expected `target` to be a column of the data. "
             f"Received: target={target!r}, with the columns {_names(frame)}. Check the spelling."
         )
-    missing = frame.columns[frame.replace([math.inf, -math.inf], math.nan).isna().any()]
+    missing = frame.columns[(frame.isna() | frame.isin([math.inf, -math.inf])).any()]
     if len(missing):
         raise ValueError(
             "Expected a table without missing values. "
