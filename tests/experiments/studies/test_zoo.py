@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from keras_mgs.experiments.catalogue.presets import EXPERIMENTS
-from keras_mgs.experiments.data import tabular
+from keras_mgs.experiments.data import datasets, tabular
 from keras_mgs.experiments.studies import zoo
 from keras_mgs.experiments.training.fitting import train
 from keras_mgs.experiments.training.networks import NETWORKS
