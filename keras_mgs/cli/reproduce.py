@@ -82,7 +82,7 @@ def run(name, out, *, preset=PRESETS[0], given, jobs, threads=1, cluster=None):
             job.reproduce(
                 store,
                 waiting,
-                data=job.data(name, given),
+                **job.sources(name, given),
                 jobs=jobs,
                 threads=threads,
                 cluster=cluster,

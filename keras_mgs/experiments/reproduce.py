@@ -14,6 +14,7 @@ from keras_mgs.experiments.catalogue.presets import EXPERIMENTS
 from keras_mgs.experiments.data import datasets
 from keras_mgs.experiments.runs.grid import grid
 from keras_mgs.experiments.runs.store import READABLE, Store
+from keras_mgs.experiments.training import own
 
 
 def plan(experiment, preset, **given):
@@ -27,10 +28,17 @@ def plan(experiment, preset, **given):
     return chosen.module.plan(**{**chosen.presets[preset], **given})
 
 
-def data(experiment, given):
-    """What the runs of an experiment need of its data, as `plan` was given it; None: nothing."""
+def sources(experiment, given):
+    """What the runs of an experiment need besides their settings: keywords of `reproduce`.
+
+    That is, as `plan` was given it, its data, and the network if it is a file.
+    """
     field, *_ = declared(EXPERIMENTS[experiment].settings).get("data", (None,))
-    return given.get("data", field.default) if field else None
+    network = given.get("network")
+    return {
+        "data": given.get("data", field.default) if field else None,
+        "network": network if own.is_file(network) else None,
+    }
 
 
 def size(run):
@@ -42,22 +50,27 @@ def line(run, found):
     """What a run was, and what came out."""
     told = [run[key] for key in (*READABLE, "strength") if run.get(key) is not None]
     words = [str(value).replace("_", " ") for value in told]
-    return f"{', '.join(words)}: {found['test'].iloc[-1]:.1f}"
+    score = found["test"].iloc[-1]
+    return f"{', '.join(words)}: {score:.3g}" if score < 10 else f"{', '.join(words)}: {score:.1f}"
 
 
-def reproduce(store, runs, *, data=None, jobs=1, threads=1, cluster=None, report=lambda *_: None):
+def reproduce(
+    store, runs, *, data=None, network=None, jobs=1, threads=1, cluster=None, report=lambda *_: None
+):
     """Do those of the runs that have no record in `store` yet, as `grid` does.
 
     Args:
         store: a `Store` of one of `EXPERIMENTS`.
         runs: some of the settings that its `plan` has made.
-        data: as `plan` was given it.
+        data, network: as of `sources`.
         jobs, threads, report: as for `grid`.
         cluster: the address of a Dask scheduler, to which the runs go instead; or None.
     """
     train = EXPERIMENTS[store.experiment].module.train
     if data is not None:
         train = functools.partial(train, data=_absolute(data))
+    if network is not None:
+        train = functools.partial(train, network=os.path.abspath(network))
     with _dask(cluster) if cluster else contextlib.nullcontext():
         grid(
             runs,

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 
+import keras
 import numpy as np
 import pandas as pd
 import pytest
@@ -70,6 +71,37 @@ def test_a_wrong_argument_is_one_sentence_and_nothing_is_written(
     x, y = np.zeros((4, 8, 8), "float32"), np.array([0, 1, 0, 1])
     np.savez(tmp_path / "nan.npz", x_train=np.full_like(x, np.nan), y_train=y, x_test=x, y_test=y)
     np.savez(tmp_path / "shape.npz", x_train=x[:, 0, :3], y_train=y, x_test=x, y_test=y)
+    refuses(["compare", *arguments], words, tmp_path, capsys)
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["--data", "table.csv"], ["--target NAME", "Received: data='table.csv'"]),
+        (["--data", "table.csv", "--target", "z"], ["a column", "Received: target='z'"]),
+        (["--data", "table.csv", "--target", "c"], ["missing values", "cells in 'gap'"]),
+        (["--data", "words.csv", "--target", "a"], ["to be numbers", "texts in 'one', 'c'"]),
+        (["--data", "same.csv", "--target", "one"], ["2 classes", "Received: 'x' alone"]),
+        (["--data", "empty.csv", "--target", "a"], ["a line of names", "Received"]),
+        (["--data", "wine", "--task", "sums"], ["'regression'", "Received: task='sums'"]),
+        (["--data", "wine", "--kind", "sound"], ["'series'", "Received: kind='sound'"]),
+        (["--data", "wine", "--network", "lenet5"], ["(13,)", "Received: network='lenet5'"]),
+        (["--data", "wine", "--network", "none.keras"], ["existing", "Received: network='none"]),
+        (["--data", "wine", "--network", "text.keras"], ["built model", "Received: network='text"]),
+        (["--data", "wine", "--network", "net.keras"], ["(13,), and 3 outputs", "inputs [(5,)]"]),
+        (["--network", "net.h5"], ["path of a .keras file", "Received: network='net.h5'"]),
+    ],
+)
+def test_a_table_or_network_that_will_not_do_is_one_sentence(
+    arguments, words, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "table.csv").write_text("a,gap,c\n" + "1,2,yes\n3,,no\n" * 9)
+    (tmp_path / "words.csv").write_text("a,one,c\n" + "1,x,yes\n3,x,no\n" * 9)
+    (tmp_path / "same.csv").write_text("a,one\n" + "1,x\n3,x\n" * 9)
+    for name in ("empty.csv", "text.keras", "net.h5"):
+        (tmp_path / name).touch()
+    keras.Sequential([keras.Input((5,)), keras.layers.Dense(3)]).save(tmp_path / "net.keras")
     refuses(["compare", *arguments], words, tmp_path, capsys)
 
 

@@ -10,10 +10,12 @@ from keras_mgs.experiments.catalogue.experiment import Settings, setting, with_d
 from keras_mgs.experiments.catalogue.names import (
     LEARNING_RATE,
     METHODS,
+    NETWORK_OF,
     NETWORKS,
     NOISES,
     PAPER,
     POINTS,
+    TASKS,
 )
 from keras_mgs.experiments.catalogue.problems import PROBLEMS
 
@@ -245,13 +247,42 @@ class Zoo(Settings):
 class Compare(Settings):
     """Of `compare`: one network on one data set."""
 
-    data: Any = setting(_DATA, "digits", parse=str)
+    data: Any = setting(
+        "digits, mnist, mnist_corrupted (which needs the network), breast_cancer, wine, diabetes, "
+        "diamonds or japanese_vowels (which need the extra zoo), a FILE.npz of images, a table or "
+        "series, or a FILE.csv of a table",
+        "digits",
+        parse=str,
+    )
+    target: str | None = setting(
+        "the column of a .csv to learn, which makes it a table", None, metavar="COLUMN", parse=str
+    )
+    task: str | None = setting(
+        "classification or regression: what to learn of a table or series whose target may be "
+        "both; by default words, and at most 20 different whole numbers, are classes",
+        None,
+        choices=TASKS,
+    )
+    kind: str | None = setting(
+        "images or series: what samples of three axes are; by default images if they are uint8 or "
+        "lie in [0, 1]",
+        None,
+        choices=("images", "series"),
+    )
     corruption: str | None = with_default(OnData, "corruption", None)
-    network: str = setting("the network", "lenet5", choices=NETWORKS)
+    network: str | None = setting(
+        "the network: one of " + ", ".join(NETWORKS) + ", or a FILE.keras with one of your own, "
+        "whose weights are drawn anew (default, by the data: "
+        + ", ".join(f"{kind} {name}" for kind, name in NETWORK_OF.items())
+        + ")",
+        None,
+        parse=str,
+    )
     methods: tuple[str, ...] = with_default(Trained, "methods", PAPER)
     label_noise: float = setting(
         "share of the training labels that are made wrong; for regression, the standard deviation "
-        "of the noise added to the training targets, in pixels",
+        "of the noise added to the training targets: of images in the targets' unit, such as "
+        "pixels, of tables and series in standard deviations of the target",
         0.5,
     )
     noise: str = with_default(Zoo, "noise", "uniform")

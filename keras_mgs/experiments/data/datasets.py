@@ -16,10 +16,10 @@ from sklearn.utils import resample
 
 from keras_mgs import checks
 from keras_mgs.experiments.catalogue.names import NOISES
-from keras_mgs.experiments.data import files, images, motion_blur, noise
+from keras_mgs.experiments.data import files, images, motion_blur, noise, tables, tabular
 from keras_mgs.experiments.data.dataset import Dataset
 
-NAMES = ("digits", "mnist", "mnist_corrupted")
+NAMES = ("digits", "mnist", "mnist_corrupted", *tabular.TABLES)
 CORRUPTIONS = ("motion_blur",)
 
 TRAINING_SIZE = 3000  # the paper's training set
@@ -31,6 +31,9 @@ _KEYPOINTS = ("x", "y")
 def load(
     data: str | os.PathLike[str],
     *,
+    target: str | None = None,
+    task: str | None = None,
+    kind: str | None = None,
     corruption: str | None = None,
     training_size: int | None = None,
     label_noise: float = 0.0,
@@ -40,17 +43,23 @@ def load(
     """Loads a dataset, takes a training subset of it, and adds blur and label noise by the seed.
 
     Args:
-        data: `"digits"`, `"mnist"`, `"mnist_corrupted"`, or the path of an .npz with either
+        data: one of `NAMES`, or the path of an .npz of images with either
             x_train, y_train, x_test, y_test (uint8 or already scaled float images (n, h, w) or
             (n, h, w, c), integer labels (n,) or (n, 1)), or x (n, h, w), y (n, t) and optionally
             split (n,) with 0 for train, 1 for validation and 2 for test; or that of Kaggle's .csv
             of facial keypoints: t columns of targets and Image, pixels with spaces between them,
-            of which rows with missing values are dropped.
+            of which rows with missing values are dropped. Tables and series are of these layouts
+            of an .npz, too, with two or three axes, or a .csv with a column to learn: see `tables`.
+        target: the column of a .csv to learn, which makes it a table.
+        task: "classification" or "regression", of tables and series whose targets may be both.
+        kind: "images" or "series", of samples of three axes; by default images if they are uint8
+            or lie in [0, 1].
         corruption: None, or `"motion_blur"` for MNIST-C's at severity 1 (uint8 images only).
         training_size: int, training samples to draw, stratified by class. By default 3000 for
             classification, or all where there are fewer, and all for regression.
         label_noise: float, the share of training labels that are made wrong, or the standard
-            deviation of Gaussian noise on the training targets.
+            deviation of Gaussian noise on the training targets, which those of tables and series
+            are measured in.
         noise_kind: one of `names.NOISES`: how labels are made wrong.
         seed: int >= 0. Split, subset, noise and blur have streams of their own, so that changing
             one of them leaves the others as they were.
@@ -65,7 +74,7 @@ def load(
     """
     _check_data(data, corruption)
     return sample(
-        functools.partial(_read, data),
+        functools.partial(_read, data, target, task, kind),
         corruption=corruption,
         training_size=training_size,
         label_noise=label_noise,
@@ -134,22 +143,63 @@ def sample(
     )
 
 
-def _read(data: str | os.PathLike[str], rng: np.random.Generator) -> Dataset:
+def _read(
+    data: str | os.PathLike[str],
+    target: str | None,
+    task: str | None,
+    kind: str | None,
+    rng: np.random.Generator,
+) -> Dataset:
     """The checked data at their full size, images still in their own dtype."""
+    is_csv = data not in NAMES and Path(data).suffix.lower() == ".csv"
+    if target is not None and not is_csv:
+        raise ValueError(
+            "Expected `target` to be left out but for the column of a .csv. "
+            f"Received: target={target!r} with data={str(data)!r}."
+        )
+    raw = _named(data, rng) if data in NAMES else _file(data, target, task, kind, rng)
+    for name, wanted, found in (("task", task, raw.task), ("kind", kind, raw.kind)):
+        if wanted not in (None, found):
+            raise ValueError(
+                f"Expected `{name}` to be {found!r} or left out for the data '{raw.name}'. "
+                f"Received: {name}={wanted!r}."
+            )
+    return raw
+
+
+def _named(data: Any, rng: np.random.Generator) -> Dataset:
+    """One of `NAMES`."""
     if data == "digits":
         return _digits(rng)
     if data == "mnist":
         return images.classification("mnist", _download_mnist())
     if data == "mnist_corrupted":
         return images.classification("mnist_corrupted", _download_mnist_corrupted())
+    return tabular.read(data, rng)
+
+
+def _file(data, target, task, kind, rng) -> Dataset:
+    """That of somebody."""
     _check_exists(data)
     name = Path(data).stem
+    if target is not None:
+        return tables.read(name, files.read_table(data, target), task, rng)
     if Path(data).suffix.lower() == ".csv":
         return images.regression(name, files.read_csv(data), rng)
     arrays = files.read_npz(data, ((_IMAGES, ()), (_KEYPOINTS, ("split",))))
+    if _kind(next(iter(arrays.values())), kind) != "images":
+        return tables.read(name, arrays, task, rng)
     if set(_IMAGES) <= arrays.keys():
         return images.classification(name, arrays)
     return images.regression(name, arrays, rng)
+
+
+def _kind(x: np.ndarray, kind: str | None) -> str:
+    """What samples are: of three axes what they are said to be, or else by their values."""
+    if x.ndim != 3:
+        return "table" if x.ndim == 2 else "images"
+    scaled = x.dtype.kind != "f" or not ((x < 0) | (x > 1)).any()
+    return kind or ("images" if scaled else "series")
 
 
 def _digits(rng: np.random.Generator) -> Dataset:

@@ -1,9 +1,10 @@
-"""Arrays of somebody's files: .npz, and Kaggle's .csv of facial keypoints."""
+"""Arrays of somebody's files: .npz, .csv of a table, and Kaggle's .csv of facial keypoints."""
 
 from __future__ import annotations
 
 import math
 import os
+import warnings
 import zipfile
 from collections.abc import Sequence
 from typing import Any
@@ -94,14 +95,70 @@ def read_csv(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         raise ValueError(
             "`data` must be a .csv of numbers, with a column Image of as many whole numbers from 0 "
             f"to 255, with spaces between them, in every row. Received: data={os.fspath(path)!r} "
-            f"({one_line(error)}). Give Kaggle's training.csv as it is."
+            f"({one_line(error)}). Give Kaggle's training.csv as it is; of a table, name the "
+            "column to learn (`compare --target NAME`)."
         ) from error
     return {"x": x.reshape(-1, side, side).astype(np.uint8), "y": y}
+
+
+def read_table(path: str | os.PathLike[str], target: str) -> dict[str, np.ndarray]:
+    """The features x, the target y and, if there is such a column, the split of a table.
+
+    Args:
+        path: an existing .csv: a line of names, then a row of values per sample.
+        target: the name of the column to learn, of numbers or of texts.
+
+    Raises:
+        ValueError: it is something else, has missing values, or texts in other columns.
+    """
+    words = f"data={os.fspath(path)!r}"
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # of values without a name
+            frame = pd.read_csv(path, low_memory=False, index_col=False)
+        if not len(frame):
+            raise ValueError("it has no row below its names")
+    except (OSError, ValueError, OverflowError, MemoryError, pd.errors.ParserWarning) as error:
+        raise ValueError(
+            "`data` must be a .csv file of a line of names and a row of values per sample, with "
+            f"commas between them. Received: {words} ({one_line(error)}). "
+            "Write it with `pandas.DataFrame.to_csv(index=False)`."
+        ) from error
+    if target not in frame:
+        raise ValueError(
+            "Expected `target` to be a column of the data. "
+            f"Received: target={target!r}, with the columns {_names(frame)}. Check the spelling."
+        )
+    missing = frame.columns[(frame.isna() | frame.isin([math.inf, -math.inf])).any()]
+    if len(missing):
+        raise ValueError(
+            "Expected a table without missing values. "
+            f"Received: {words} with empty, NaN or infinite cells in {_names(missing)}. "
+            "Fill them in, or remove these rows or columns."
+        )
+    y = frame.pop(target)
+    split = {"split": frame.pop("split").to_numpy()} if "split" in frame else {}
+    texts = [name for name in frame if not pd.api.types.is_numeric_dtype(frame[name])]
+    if texts:
+        raise ValueError(
+            "Expected all columns but the target to be numbers. "
+            f"Received: {words} with texts in {_names(texts)}. "
+            "Number them, as `pandas.get_dummies` does, or remove them."
+        )
+    numbers = pd.api.types.is_numeric_dtype(y)  # True and False are, too
+    x = frame.to_numpy("float64")
+    return {"x": x, "y": y.to_numpy() if numbers else y.to_numpy("U"), **split}
 
 
 def one_line(error: Exception) -> str:
     """What an error says, for the middle of a sentence."""
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def _names(columns: Any) -> str:
+    """Some columns' names, in words."""
+    names = [repr(str(name)) for name in columns]
+    return ", ".join(names[:10]) + f" and {len(names) - 10} more" * (len(names) > 10)
 
 
 def _plain(array: Any) -> np.ndarray:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-from sklearn.model_selection import train_test_split
 
-from keras_mgs.experiments.data.dataset import Dataset
+from keras_mgs.experiments.data.dataset import Dataset, divide
 
 
 def classification(name: str, arrays: Mapping[str, np.ndarray]) -> Dataset:
@@ -46,27 +45,7 @@ def regression(name: str, arrays: Mapping[str, np.ndarray], rng: np.random.Gener
         )
     y = _as_float32("y", y)
     check_lengths("x", x, "y", y)
-    if "split" in arrays:
-        split = arrays["split"]
-        good = split.shape == (len(x),) and split.dtype.kind in "iu" and np.isin(split, [0, 1, 2])
-        if not np.all(good):
-            raise ValueError(
-                f"split must be {len(x)} integers, 0 for train, 1 for validation, 2 for test. "
-                f"Received: shape {split.shape}, dtype {split.dtype}, "
-                f"values {np.unique(split)[:5].tolist()}. Remove it for a random split."
-            )
-        train, test = np.flatnonzero(split == 0), np.flatnonzero(split == 2)
-    elif len(x) > 1:
-        train, test = train_test_split(
-            np.arange(len(x)), test_size=0.3, random_state=int(rng.integers(2**32))
-        )
-    else:
-        train = test = np.arange(0)
-    if not (train.size and test.size):
-        raise ValueError(
-            "x and y must hold at least one training and one test sample. "
-            f"Received: {train.size} and {test.size} of {len(x)}. Add samples or mend split."
-        )
+    train, test = divide(len(x), rng, arrays.get("split"))
     half = x.shape[1] / 2  # coordinates in pixels: from -1 to 1 over the image
     return Dataset(name, "regression", x[train], y[train], x[test], y[test], half, half)
 
@@ -97,7 +76,7 @@ def check_lengths(x_name: str, x: np.ndarray, y_name: str, y: np.ndarray) -> Non
     if len(x) != len(y):
         raise ValueError(
             f"{x_name} and {y_name} must have one length. "
-            f"Received: {len(x)} and {len(y)}. Store one row of {y_name} per image."
+            f"Received: {len(x)} and {len(y)}. Store one row of {y_name} per sample."
         )
 
 

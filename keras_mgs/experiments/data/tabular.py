@@ -1,47 +1,32 @@
 """Tables and time series as a `Dataset`: what is no image, from packages that bring data along."""
 
 import contextlib
-import dataclasses
-import functools
 import importlib.util
 from collections.abc import Callable
 
 import numpy as np
 from sklearn import datasets as bundled
-from sklearn.model_selection import train_test_split
 
 from keras_mgs import checks
-from keras_mgs.experiments.data import datasets
-from keras_mgs.experiments.data.dataset import Dataset
-
-_TEST = 0.3  # of the samples of a table
+from keras_mgs.experiments.data.dataset import Dataset, divide
+from keras_mgs.experiments.data.tables import standardised
 
 
-def load(name, *, training_size=None, label_noise=0.0, noise_kind="uniform", seed=0):
-    """Loads a table or time series, takes a training subset of it and adds noise by the seed.
+def load(name, **drawing):
+    """As `datasets.load`, of one of `TABLES`."""
+    from keras_mgs.experiments.data import datasets  # not at the top: it reads these
 
-    Inputs are standardised by all samples that may be trained on, and so are targets: the noise
-    on them is in their standard deviations.
+    checks.choice("name", name, tuple(TABLES))
+    return datasets.load(name, **drawing)
 
-    Args:
-        name: one of `TABLES`.
-        training_size, label_noise, noise_kind, seed: as for `datasets.load`.
 
-    Returns:
-        A `Dataset` of inputs (n, features), or of series (n, steps, channels).
+def read(name, rng):
+    """A table or series of `TABLES` as a `Dataset`, at its full size; split by a generator.
 
     Raises:
-        ValueError: a bad argument.
         ImportError: the package that brings the data along is missing.
     """
-    checks.choice("name", name, tuple(TABLES))
-    return datasets.sample(
-        functools.partial(_read, name),
-        training_size=training_size,
-        label_noise=label_noise,
-        noise_kind=noise_kind,
-        seed=seed,
-    )
+    return standardised(TABLES[name](name, rng))
 
 
 def available(name):
@@ -52,35 +37,10 @@ def available(name):
         return False
 
 
-def _read(name, rng):
-    return _standardised(TABLES[name](name, rng))
-
-
-def _standardised(raw):
-    axes = tuple(range(raw.x_train.ndim - 1))  # of samples, and of a series also of time
-    x_train, x_test = _scaled(raw.x_train, raw.x_test, axes)
-    found = dataclasses.replace(raw, x_train=x_train, x_test=x_test)
-    if raw.task == "regression":
-        y_train, y_test = _scaled(raw.y_train, raw.y_test, 0)
-        found = dataclasses.replace(found, y_train=y_train, y_test=y_test)
-    return found
-
-
-def _scaled(train, test, axes):
-    """Both as float32, by mean and standard deviation of the first."""
-    mean, std = train.mean(axis=axes), train.std(axis=axes)
-    std = np.where(std > 0, std, 1)  # a constant feature tells nothing
-    return tuple(((values - mean) / std).astype(np.float32) for values in (train, test))
-
-
 def _split(name, task, x, y, rng):
     """A `Dataset` of a table that has no test set of its own."""
-    stratify = y if task == "classification" else None
-    parts = train_test_split(
-        x, y, test_size=_TEST, stratify=stratify, random_state=int(rng.integers(2**32))
-    )
-    x_train, x_test, y_train, y_test = parts
-    return Dataset(name, task, x_train, y_train, x_test, y_test)
+    train, test = divide(len(x), rng, classes=y if task == "classification" else None)
+    return Dataset(name, task, x[train], y[train], x[test], y[test])
 
 
 def _bundled_classes(name, rng):

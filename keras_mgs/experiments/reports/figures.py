@@ -10,7 +10,11 @@ from keras_mgs.plot.boundaries import draw_regions
 from keras_mgs.plot.curves import draw_line
 from keras_mgs.plot.style import MARKERS, POINT_COLOURS
 
-_SCORES = {"accuracy": "test accuracy (%)", "mse": "test error (pixels²)"}
+_SCORES = {
+    "accuracy": "test accuracy (%)",
+    "mse": "test error (pixels²)",
+    "relative": "test error (variances of the target)",
+}
 _COLUMNS = 8  # of images
 _PANELS = 5  # boundaries side by side
 _FINE = 300  # points along each side of them
@@ -22,7 +26,7 @@ def curves(curves, score):
 
     Args:
         curves: the rows of `train` of several runs, with the columns label and run.
-        score: "accuracy" or "mse".
+        score: "accuracy", "mse" or "relative".
 
     Returns:
         A `matplotlib.figure.Figure`.
@@ -41,7 +45,7 @@ def panels(curves, score, rows, columns):
 
     Args:
         curves: as for `curves`.
-        score: "accuracy" or "mse".
+        score: "accuracy", "mse" or "relative".
         rows, columns: of the settings that differ from row to row and from column to column: the
             name, and of a value its text.
 
@@ -81,7 +85,7 @@ def _lines(axis, histories, key, score, labels=None):
     axis.get_legend().remove()
     if key == "test":
         axis.set_ylabel(_SCORES[score])
-        if score == "mse":
+        if score != "accuracy":
             axis.set_yscale("log")
 
 

@@ -9,7 +9,7 @@ import keras
 from keras_mgs import checks, storage
 from keras_mgs.experiments.catalogue.names import NOISES, POINTS
 from keras_mgs.experiments.data import datasets, files
-from keras_mgs.experiments.training import fitting
+from keras_mgs.experiments.training import fitting, networks
 from keras_mgs.experiments.training.methods import METHODS, check_task
 
 
@@ -53,6 +53,8 @@ def plan(task, chosen, *, training_sizes=None, label_noises=None):
             seed=chosen.seed,
         )
         check_data(chosen.data, samples.task, task)
+        for network in chosen.networks:
+            networks.check(network, samples.x_train.shape[1:])
     grid = itertools.product(range(chosen.runs), chosen.networks, sizes, noises)
     return [
         {

@@ -1,18 +1,31 @@
 """The main job: one network trained by several methods, side by side."""
 
+import os
+import warnings
+
+import keras
 import pandas as pd
 
-from keras_mgs import checks
-from keras_mgs.experiments.catalogue.names import LEARNING_RATE, POINTS
+from keras_mgs import checks, storage
+from keras_mgs.experiments.catalogue.names import (
+    LEARNING_RATE,
+    NETWORK_OF,
+    NETWORKS,
+    POINTS,
+    TASKS,
+)
 from keras_mgs.experiments.catalogue.settings import Compare
 from keras_mgs.experiments.data import datasets
 from keras_mgs.experiments.reports import figures as draw
 from keras_mgs.experiments.reports import tables
 from keras_mgs.experiments.runs import scenarios
+from keras_mgs.experiments.training import fitting, networks, own
 from keras_mgs.experiments.training.methods import METHODS, check_task
 
-TITLE = "test accuracy, % (of keypoints the error, pixels²): mean ± standard deviation"
-_SCORES = {"classification": "accuracy", "regression": "mse"}
+TITLE = (
+    "test accuracy, % (of keypoints the error, pixels²; of other regressions the squared error, in "
+    "variances of the target): mean ± standard deviation"
+)
 _SCENARIO = (
     "data",
     "corruption",
@@ -22,7 +35,8 @@ _SCENARIO = (
     "batch_size",
     "epochs",
 )
-_ALL = (*_SCENARIO, "noise")
+_LATER = {"noise": "uniform", "kind": "images", "target": None}  # not in records of their default
+_ALL = (*_SCENARIO, "task", *_LATER)
 
 
 def plan(data="digits", **given):
@@ -31,30 +45,39 @@ def plan(data="digits", **given):
     The methods of a run share its samples, label noise and first weights.
 
     Raises:
-        TypeError, ValueError: a bad setting, or a method that is none for these data.
-        FileNotFoundError, ImportError: as `datasets.load`.
+        TypeError, ValueError: a bad setting, or a network or method that is none for these data.
+        FileNotFoundError, ImportError: as `datasets.load`; FileNotFoundError: no such network.
     """
     chosen = Compare(data=data, **given)
     samples = datasets.load(
         data,
+        target=chosen.target,
+        task=chosen.task,
+        kind=chosen.kind,
         corruption=chosen.corruption,
         training_size=chosen.training_size,
         label_noise=chosen.label_noise,
         noise_kind=chosen.noise,
         seed=chosen.seed,
     )
-    check_task(chosen.methods, samples.task)
+    network = NETWORK_OF[samples.kind] if chosen.network is None else chosen.network
+    _check_network(network, samples)
+    methods = _methods(network, chosen.methods, asked="methods" in given)
+    check_task(methods, samples.task)
     return [
         {
             "data": scenarios.identity(data),
             "task": samples.task,
             "corruption": chosen.corruption,
-            "network": chosen.network,
+            **_later(kind=samples.kind, target=chosen.target),
+            "network": storage.word(scenarios.identity(network))
+            if own.is_file(network)
+            else network,
             "method": method,
             "strength": METHODS[method].strength,
             "training_size": len(samples.x_train),
             "label_noise": chosen.label_noise,
-            **scenarios.noise(chosen.noise),
+            **_later(noise=chosen.noise),
             "epochs": chosen.epochs,
             "batch_size": chosen.batch_size,
             "learning_rate": LEARNING_RATE,
@@ -62,19 +85,71 @@ def plan(data="digits", **given):
             "seed": chosen.seed + run,
         }
         for run in range(chosen.runs)
-        for method in dict.fromkeys(chosen.methods)
+        for method in dict.fromkeys(methods)
     ]
 
 
-train = scenarios.train
+def _later(**settings):
+    """Those that are not as in all records from before there were others."""
+    return {name: value for name, value in settings.items() if value != _LATER[name]}
+
+
+def _check_network(network, samples):
+    """That there is such a network, for such samples."""
+    shape = samples.x_train.shape[1:]
+    if own.is_file(network):
+        own.read(network, shape, samples.outputs)
+    elif network in NETWORKS:
+        networks.check(network, shape)
+    else:
+        raise ValueError(
+            f"Expected `network` to be one of {', '.join(map(repr, NETWORKS))}, or the path of a "
+            f".keras file. Received: network={os.fspath(network)!r}. Check the spelling."
+        )
+
+
+def _methods(network, methods, asked):
+    """Those that train a network; a file's is built in one way alone."""
+    other = [method for method in methods if METHODS[method].changes_network]
+    if not (own.is_file(network) and other):
+        return methods
+    words = f"{' and '.join(other)} would build other layers into the network of a file"
+    if asked:
+        raise ValueError(
+            f"Expected methods that leave the network as it is: {words}. "
+            f"Received: methods={', '.join(methods)} with network={os.fspath(network)!r}. "
+            "Leave them out."
+        )
+    warnings.warn(f"The methods {words}. They are left out.", stacklevel=3)
+    return [method for method in methods if method not in other]
+
+
+def train(settings, data, network=None):
+    """The curves of one run of `plan`; `data`, and `network` if it is a file, as there."""
+    keras.backend.clear_session()  # or a worker grows from run to run
+    samples = datasets.load(
+        data,
+        target=settings.get("target"),
+        task=settings["task"],
+        kind=settings.get("kind", "images"),
+        corruption=settings["corruption"],
+        **scenarios.drawing(settings),
+    )
+    return fitting.train(
+        samples,
+        settings["network"] if network is None else own.network(network),
+        settings["method"],
+        **scenarios.options(settings),
+    )
 
 
 def check(settings, curves):
-    """As `tables.check`; and that it is of a task."""
+    """As `tables.check`; and that it is of a task, and of a kind of data."""
     needs, numbers = ("task", *_SCENARIO), (*tables.COLUMNS, "seconds")
     tables.check(settings, curves, needs=needs, numbers=numbers)
     scenarios.check_noise(settings)
-    checks.choice("task", settings["task"], tuple(_SCORES))
+    checks.choice("task", settings["task"], TASKS)
+    checks.choice("kind", settings.get("kind", "images"), tuple(NETWORK_OF))
 
 
 def table(records):
@@ -102,7 +177,7 @@ def table(records):
         mean, std = by_run.mean(), by_run.std()
         rows.append(
             {
-                "noise": "uniform",
+                **_LATER,
                 **cell,
                 "runs": len(runs),
                 "final": mean["final"],
@@ -129,23 +204,33 @@ def words(found):
             **{name.replace("_", " "): str(row[name]) for name in several},
             "method": METHODS[row["method"]].label,
             "runs": str(row["runs"]),
-            "final": _number(row["final"], row["final_std"]),
-            "best epoch (needs test labels)": _number(row["best"], row["best_std"]),
+            "final": _number(row, "final"),
+            "best epoch (needs test labels)": _number(row, "best"),
             "time": "" if pd.isna(row["relative_seconds"]) else f"× {row['relative_seconds']:.2f}",
         }
         for row in (found.to_dict("records") if len(found) else ())
     ]
 
 
-def _number(mean, std):
-    return f"{mean:.1f}" + ("" if pd.isna(std) else f" ± {std:.1f}")
+def _number(row, name):
+    digits = 3 if _score(row) == "relative" else 1
+    mean, std = row[name], row[f"{name}_std"]
+    return f"{mean:.{digits}f}" + ("" if pd.isna(std) else f" ± {std:.{digits}f}")
+
+
+def _score(settings):
+    """What the test score of a record is."""
+    if settings["task"] == "classification":
+        return "accuracy"
+    return "relative" if settings.get("kind") in ("table", "series") else "mse"
 
 
 def files(records):
     """The curves of all runs, as a table and drawn."""
     curves = tables.curves(records)
     pictures = {}
-    for task, some in curves.groupby("task"):
-        name = "compare.png" if curves["task"].nunique() == 1 else f"compare-{task}.png"
-        pictures[name] = draw.curves(some, _SCORES[task])
+    scores = [_score(row) for row in curves.to_dict("records")]
+    for score, some in curves.groupby(scores):
+        name = "compare.png" if len(set(scores)) == 1 else f"compare-{score}.png"
+        pictures[name] = draw.curves(some, score)
     return {"curves.csv": curves.to_csv(index=False).encode(errors="backslashreplace"), **pictures}

@@ -115,8 +115,6 @@ def _digest(path):
 
 
 def _load(data, file, **drawing):
-    if data in tabular.TABLES:
-        return tabular.load(data, **drawing)
     return datasets.load(file or data, corruption=FILES.get(data), **drawing)
 
 

@@ -17,7 +17,7 @@ _KERNEL = ("mgs_trace", "mgs_log_det", "mgs_singular")
 
 
 def score_name(dataset):
-    """What the test set is scored by: accuracy in %, or the squared error in pixels²."""
+    """What the test set is scored by: accuracy in %, or the squared error."""
     return "accuracy" if dataset.task == "classification" else "mse"
 
 
@@ -49,7 +49,8 @@ def fit(
 
     Args:
         dataset: a `Dataset`.
-        network, method: keys of `NETWORKS` and `METHODS`.
+        network: a key of `NETWORKS`, or what makes a network as its values do.
+        method: a key of `METHODS`.
         epochs, batch_size: as for `fit`.
         seed: of the weights, the order of the samples and everything drawn in training.
         strength: of the method; None: its own.
@@ -67,7 +68,8 @@ def fit(
     """
     keras.utils.set_random_seed(seed)
     way = METHODS[method].at(strength)
-    model = way.build(NETWORKS[network], dataset.x_train.shape[1:], dataset.outputs)
+    build = network if callable(network) else NETWORKS[network]
+    model = way.build(build, dataset.x_train.shape[1:], dataset.outputs)
     samples = int(len(dataset.x_train) * (1 - way.validation))
     steps = epochs * -(-samples // batch_size)
     every = max(1, epochs // points)

@@ -105,6 +105,11 @@ class Method:
     validation: float = 0.0
     callbacks: Callable = lambda s: []
 
+    @property
+    def changes_network(self):
+        """Whether the network is built in another way."""
+        return bool(self.options(self.strength))
+
     def make_optimizer(self, name, rate, steps):
         """Its own, or that of a run: one of `OPTIMIZERS`, whose learning rate falls."""
         if self.optimizer:

@@ -236,6 +236,19 @@ NETWORKS = {
 }
 
 
+_OF_IMAGES = ("lenet5", "alexnet", "lenet5_batch_norm", "resnet", "separable")
+
+
+def check(name, input_shape):
+    """That one of `NETWORKS` takes samples of this shape."""
+    if name in _OF_IMAGES and len(input_shape) != 3:
+        raise ValueError(
+            f"Expected a network for samples of shape {input_shape}. Received: network={name!r}, "
+            "which convolves images. Take one of "
+            f"{', '.join(other for other in NETWORKS if other not in _OF_IMAGES)}."
+        )
+
+
 def _steps(inputs):
     """Samples as (steps, features): the rows of an image, or each number by itself."""
     shape = inputs.shape[1:]

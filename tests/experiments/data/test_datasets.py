@@ -518,7 +518,7 @@ def spoilt(array, value):
             {"y_test": None},
             ["x_train, y_train, x_test, y_test", "with ['x_test', 'x_train', 'y_train']"],
         ),
-        ({"x_train": IMAGES["x_train"][0]}, ["x_train", "(n, h, w)", "(6, 6)"]),
+        ({"x_train": IMAGES["x_train"][0]}, ["x_train and x_test", "one shape", "(6, 6)"]),
         ({"x_test": IMAGES["x_test"][:, :5]}, ["one shape", "(6, 6, 1)", "(5, 6, 1)"]),
         ({"x_train": IMAGES["x_train"].astype(int)}, ["x_train", "uint8", "int64"]),
         ({"x_train": IMAGES["x_train"].astype(str)}, ["x_train", "uint8", "<U"]),

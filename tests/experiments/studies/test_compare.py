@@ -1,3 +1,4 @@
+import keras
 import numpy as np
 import pandas as pd
 import pytest
@@ -22,9 +23,10 @@ def small_digits(tmp_path):
 
 def done(data, folder, jobs=1, **given):
     """The table of a comparison."""
-    store = Store(folder, "compare")
+    store = reproduce.store(folder, "compare")
     runs = reproduce.plan("compare", "quick", data=data, **given)
-    reproduce.reproduce(store, runs, data=data, jobs=jobs)
+    sources = reproduce.sources("compare", {"data": data, **given})
+    reproduce.reproduce(store, runs, **sources, jobs=jobs)
     return compare.table(store.records())
 
 
@@ -147,3 +149,70 @@ def test_a_kind_of_noise_is_refused_where_targets_are_numbers(tmp_path):
         compare.plan(data=path, label_noise=1.0, noise="pair")
     with pytest.raises(ValueError, match="Received: noise='other'"):
         compare.plan(data=path, noise="other")
+
+
+@pytest.fixture
+def table(tmp_path):
+    """A column that is the sum of two others, and a word that is its sign."""
+    x = np.random.default_rng(0).normal(size=(60, 3))
+    frame = pd.DataFrame(x, columns=["a", "b", "c"])
+    frame["sum"] = 1000 + 100 * (x[:, 0] + x[:, 1])
+    frame["sign"] = np.where(frame["sum"] > 1000, "up", "down")
+    frame.to_csv(tmp_path / "table.csv", index=False)
+    frame.drop(columns="sum").to_csv(tmp_path / "signs.csv", index=False)
+    frame.drop(columns="sign").to_csv(tmp_path / "sums.csv", index=False)
+    return tmp_path
+
+
+TWO = {"methods": ("unregularised", "mgs"), "runs": 1}
+
+
+def test_a_table_is_learnt_and_its_error_is_in_variances_of_the_target(table):
+    given = {"target": "sum", "label_noise": 0.1, "epochs": 20, **TWO}
+    result = done(table / "sums.csv", table / "out", **given)
+    assert result["network"].tolist() == ["fcn"] * 2 and set(result["kind"]) == {"table"}
+    assert result["best"].between(0, 0.3).all()  # the mean alone has 1, whatever the unit
+    assert all(len(line["final"].partition(".")[2]) == 3 for line in compare.words(result))
+    records = list(Store(table / "out").records())
+    assert list(compare.files(records)) == ["curves.csv", "compare.png"]
+    settings, curves = record("mgs", 0)  # of images with classes
+    made = compare.files([*records, (settings, curves.assign(mgs_singular=0.0))])
+    assert list(made) == ["curves.csv", "compare-accuracy.png", "compare-relative.png"]
+    assert "variances" in made["compare-relative.png"].axes[0].get_ylabel()
+
+
+def test_a_series_is_learnt_by_a_network_of_gated_units(tmp_path):
+    rng = np.random.default_rng(0)
+    y = np.arange(60) % 2
+    x = rng.normal(0, 0.1, (60, 4, 2)) + np.where(y, 1, -1)[:, None, None] * [1, 10]
+    np.savez(tmp_path / "series.npz", x=x, y=y)
+    result = done(tmp_path / "series.npz", tmp_path / "out", label_noise=0.0, epochs=10, **TWO)
+    assert result["network"].tolist() == ["gru"] * 2 and set(result["kind"]) == {"series"}
+    assert (result["best"] == 100).all()
+
+
+def test_a_network_of_ones_own_is_learnt_by_the_methods_that_leave_it_as_it_is(table):
+    layers = keras.layers.Dense(8, "relu"), keras.layers.Dense(2, "softmax")
+    keras.Sequential([keras.Input((3,)), *layers]).save(table / "my net.keras")
+    given = {"network": table / "my net.keras", "target": "sign", "label_noise": 0.0, "runs": 1}
+    with pytest.warns(UserWarning, match="weight_decay and dropout would build other layers"):
+        result = done(table / "signs.csv", table / "out", epochs=40, **given)
+    assert result["method"].tolist() == ["unregularised", "loss_gradient", "mgs"]
+    assert (result["best"] > 80).all()
+    with pytest.raises(ValueError, match="leave the network as it is: dropout .*Received: methods"):
+        compare.plan(table / "signs.csv", methods=("mgs", "dropout"), **given)
+    (run,) = compare.plan(table / "signs.csv", methods=("mgs",), **given)
+    (table / "my net.keras").write_bytes((table / "my net.keras").read_bytes() + b" ")
+    (other,) = compare.plan(table / "signs.csv", methods=("mgs",), **given)
+    assert {key for key in run if run[key] != other[key]} == {"network"}
+
+
+def test_what_runs_are_decided_by_is_in_their_settings_and_those_of_images_are_as_before(table):
+    given = {"target": "sum", "methods": ("mgs",), "runs": 1}
+    (run,) = compare.plan(table / "sums.csv", **given)
+    assert (run["target"], run["task"], run["kind"]) == ("sum", "regression", "table")
+    (digits,) = compare.plan("digits", methods=("mgs",), runs=1)
+    assert not {"target", "kind", "noise"} & set(digits) and digits["network"] == "lenet5"
+    compare.check(run, record("mgs", 0)[1].assign(mgs_singular=0.0))
+    with pytest.raises(ValueError, match="Received: kind='sound'"):
+        compare.check({**run, "kind": "sound"}, record("mgs", 0)[1].assign(mgs_singular=0.0))

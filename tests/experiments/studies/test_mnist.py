@@ -111,6 +111,8 @@ def test_data_without_classes_or_of_the_wrong_shape_are_refused(data, tmp_path):
     np.savez(tmp_path / "flat.npz", x_train=x[:, 0], y_train=y, x_test=x, y_test=y)
     with pytest.raises(ValueError, match=r"x_train.*Received: shape \(40, 16\)"):
         mnist.plan(tmp_path / "flat.npz", **SMALL)
+    with pytest.raises(ValueError, match=r"shape \(30,\). Received: network='lenet5'.*fcn"):
+        mnist.plan("breast_cancer", **{**SMALL, "networks": ["fcn", "lenet5"]})
     with pytest.raises(FileNotFoundError, match="Received.*missing.npz"):
         mnist.plan(tmp_path / "missing.npz", **SMALL)
 

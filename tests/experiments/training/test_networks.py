@@ -2,7 +2,15 @@ import keras
 import numpy as np
 import pytest
 
-from keras_mgs.experiments.training.networks import NETWORKS, alexnet, resnet, resnet18, transformer
+from keras_mgs.experiments.catalogue.names import NETWORK_OF
+from keras_mgs.experiments.training.networks import (
+    NETWORKS,
+    alexnet,
+    check,
+    resnet,
+    resnet18,
+    transformer,
+)
 
 
 @pytest.mark.parametrize(
@@ -74,3 +82,22 @@ def test_the_steps_of_an_image_are_its_rows(name):
     series.set_weights(image.get_weights())
     x = np.random.default_rng(0).normal(size=(2, 6, 3, 2)).astype("float32")
     np.testing.assert_array_equal(image(x), series(x.reshape(2, 6, 6)))
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("shape", [(5,), (6, 3)])
+def test_a_network_of_images_is_refused_for_tables_and_series_and_any_other_takes_them(name, shape):
+    try:
+        check(name, shape)
+    except ValueError as error:
+        assert f"samples of shape {shape}. Received: network='{name}'" in str(error)
+        with pytest.raises(ValueError):
+            NETWORKS[name](shape, 4)
+    else:
+        assert NETWORKS[name](shape, 4)(np.zeros((2, *shape))).shape == (2, 4)
+    check(name, (8, 8, 1))
+
+
+def test_the_default_network_of_every_kind_of_data_takes_them():
+    for kind, shape in {"images": (8, 8, 1), "table": (5,), "series": (6, 3)}.items():
+        check(NETWORK_OF[kind], shape)
