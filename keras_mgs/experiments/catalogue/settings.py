@@ -264,8 +264,8 @@ class Compare(Settings):
         choices=TASKS,
     )
     kind: str | None = setting(
-        "images or series: what samples of three axes are; by default images if they are uint8 or "
-        "lie in [0, 1]",
+        "images or series: what samples of three axes are; by default images if all values "
+        "lie in [0, 1] or are whole numbers up to 255",
         None,
         choices=("images", "series"),
     )

@@ -52,8 +52,8 @@ def load(
             of an .npz, too, with two or three axes, or a .csv with a column to learn: see `tables`.
         target: the column of a .csv to learn, which makes it a table.
         task: "classification" or "regression", of tables and series whose targets may be both.
-        kind: "images" or "series", of samples of three axes; by default images if they are uint8
-            or lie in [0, 1].
+        kind: "images" or "series", of samples of three axes; by default images if all
+            values lie in [0, 1] or are whole numbers up to 255.
         corruption: None, or `"motion_blur"` for MNIST-C's at severity 1 (uint8 images only).
         training_size: int, training samples to draw, stratified by class. By default 3000 for
             classification, or all where there are fewer, and all for regression.
@@ -198,8 +198,8 @@ def _kind(x: np.ndarray, kind: str | None) -> str:
     """What samples are: of three axes what they are said to be, or else by their values."""
     if x.ndim != 3:
         return "table" if x.ndim == 2 else "images"
-    scaled = x.dtype.kind != "f" or not ((x < 0) | (x > 1)).any()
-    return kind or ("images" if scaled else "series")
+    pixels = (x >= 0) & ((x <= 1) | ((x <= 255) & (x == np.rint(x))))
+    return kind or ("images" if x.dtype.kind != "f" or pixels.all() else "series")
 
 
 def _digits(rng: np.random.Generator) -> Dataset:

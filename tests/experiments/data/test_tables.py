@@ -118,6 +118,8 @@ def test_samples_of_three_axes_are_images_if_they_look_like_it_or_what_they_are_
     shown = {"x": RNG.integers(0, 256, (40, 6, 6), dtype=np.uint8), "y": X}
     assert load(npz(tmp_path, **shown)).kind == "images"
     assert load(npz(tmp_path, **shown), kind="series").kind == "series"
+    floats = {"x": shown["x"].astype("float32"), "y": X}
+    assert load(npz(tmp_path, **floats)).kind == "images"
     scaled = {"x": RNG.random((40, 6, 6)), "y": X}
     assert load(npz(tmp_path, **scaled)).kind == "images"
     assert load(npz(tmp_path, **scaled), kind="series").kind == "series"
