@@ -62,6 +62,7 @@ def automatic_from_the_first_step():
         "STARTING": 0,
         "STEADY": np.inf,
         "learnt": lambda state: tf.ones((), "float64"),
+        "left": lambda state: tf.ones((), "float64"),  # replicas deal labels among themselves
         "share": lambda epochs, steps: tf.constant(alphas.SHARE, "float64"),
     }
     with pytest.MonkeyPatch.context() as patch:

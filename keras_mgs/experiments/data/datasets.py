@@ -198,8 +198,11 @@ def _kind(x: np.ndarray, kind: str | None) -> str:
     """What samples are: of three axes what they are said to be, or else by their values."""
     if x.ndim != 3:
         return "table" if x.ndim == 2 else "images"
-    pixels = (x >= 0) & ((x <= 1) | ((x <= 255) & (x == np.rint(x))))
-    return kind or ("images" if x.dtype.kind != "f" or pixels.all() else "series")
+    if kind or x.dtype.kind != "f":
+        return kind or "images"
+    values = x[np.isfinite(x)]
+    pixels = (values >= 0) & ((values <= 1) | ((values <= 255) & (values == np.rint(values))))
+    return "images" if pixels.all() else "series"
 
 
 def _digits(rng: np.random.Generator) -> Dataset:
