@@ -7,17 +7,8 @@ from collections.abc import Callable
 import numpy as np
 from sklearn import datasets as bundled
 
-from keras_mgs import checks
 from keras_mgs.experiments.data.dataset import Dataset, divide
 from keras_mgs.experiments.data.tables import standardised
-
-
-def load(name, **drawing):
-    """As `datasets.load`, of one of `TABLES`."""
-    from keras_mgs.experiments.data import datasets  # not at the top: it reads these
-
-    checks.choice("name", name, tuple(TABLES))
-    return datasets.load(name, **drawing)
 
 
 def read(name, rng):

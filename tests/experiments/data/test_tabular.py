@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from keras_mgs.experiments.data import tabular
+from keras_mgs.experiments.data import datasets, tabular
 
 SHAPES = {
     "breast_cancer": (398, 171, 30, 2),
@@ -16,7 +16,7 @@ SHAPES = {
 
 @pytest.mark.parametrize("name", SHAPES)
 def test_a_table_has_its_samples_with_standardised_inputs(name):
-    found = tabular.load(name)
+    found = datasets.load(name)
     train, test, features, outputs = SHAPES[name]
     assert found.x_train.shape == (train, features) and found.x_test.shape == (test, features)
     assert found.outputs == outputs and found.x_train.dtype == np.float32
@@ -28,7 +28,7 @@ def test_a_table_has_its_samples_with_standardised_inputs(name):
 
 def test_split_subset_and_noise_are_by_the_seed():
     clean, noisy, other = (
-        tabular.load("diabetes", training_size=200, label_noise=noise, seed=seed)
+        datasets.load("diabetes", training_size=200, label_noise=noise, seed=seed)
         for noise, seed in ((0.0, 3), (2.0, 3), (0.0, 4))
     )
     np.testing.assert_array_equal(clean.x_train, noisy.x_train)
@@ -36,20 +36,20 @@ def test_split_subset_and_noise_are_by_the_seed():
     assert len(clean.x_train) == 200 and not np.array_equal(clean.x_test, other.x_test)
     error = noisy.y_train - clean.y_train
     assert error.std() == pytest.approx(2, rel=0.15)  # of 200 samples
-    whole = tabular.load("diabetes", seed=3)
+    whole = datasets.load("diabetes", seed=3)
     assert whole.y_train.std() == pytest.approx(1, abs=1e-5)
 
 
 def test_classes_are_drawn_stratified():
-    found = tabular.load("breast_cancer", training_size=100)
-    share = tabular.load("breast_cancer").y_test.mean()
+    found = datasets.load("breast_cancer", training_size=100)
+    share = datasets.load("breast_cancer").y_test.mean()
     assert found.y_train.mean() == pytest.approx(share, abs=0.02)
 
 
 @pytest.mark.parametrize(
     "name, changed, words",
     [
-        ("iris", {}, "'breast_cancer', .*Received: name='iris'"),
+        ("iris", {}, "'breast_cancer', .*Received: data='iris'"),
         ("wine", {"training_size": 125}, "at most 124.*Received: training_size=125"),
         ("wine", {"label_noise": 2.0}, "between 0 and 1.*Received: label_noise=2.0"),
         ("wine", {"seed": -1}, "at least 0. Received: seed=-1"),
@@ -57,7 +57,7 @@ def test_classes_are_drawn_stratified():
 )
 def test_a_wrong_argument_is_one_sentence(name, changed, words):
     with pytest.raises(ValueError, match=words):
-        tabular.load(name, **changed)
+        datasets.load(name, **changed)
 
 
 def test_diamonds_are_their_measures_and_the_logarithm_of_their_price(monkeypatch):
@@ -102,4 +102,4 @@ def test_a_missing_package_is_named_by_its_extra(name, module, monkeypatch):
     monkeypatch.setitem(sys.modules, module.partition(".")[0], None)
     assert not tabular.available(name) and tabular.available("wine")
     with pytest.raises(ImportError, match=r'Received.*pip install "keras_mgs\[zoo\]"'):
-        tabular.load(name)
+        datasets.load(name)

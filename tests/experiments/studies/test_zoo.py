@@ -112,7 +112,7 @@ def test_labels_are_wrong_in_the_way_that_is_asked_for():
 
 
 def test_problems_whose_data_are_not_there_are_left_out_and_that_is_said(data, monkeypatch):
-    cancer = tabular.load("breast_cancer")  # in the place of what only the extra has
+    cancer = datasets.load("breast_cancer")  # in the place of what only the extra has
     monkeypatch.setattr(tabular, "available", lambda name: name != "diamonds")
     monkeypatch.setitem(tabular.TABLES, "japanese_vowels", lambda name, rng: cancer)
     bundled = {name for name, p in zoo.PROBLEMS.items() if p.data not in (*zoo.FILES, "diamonds")}
