@@ -300,8 +300,8 @@ class MGSModel(keras.Model):
         # Each replica's loss is its share of the mean over the whole batch.
         self._loss_tracker.update_state(loss * replicas.count(), sample_weight=size)
         logs = self.compute_metrics(x, y, outputs, sample_weight=sample_weight)
-        own = (self._penalty_tracker, self._alpha_tracker)
-        return {**logs, **{metric.name: metric.result() for metric in own}}
+        own = (self._penalty_tracker, self._alpha_tracker)  # Keras' compute_metrics has them
+        return logs | {metric.name: metric.result() for metric in own if metric.name not in logs}
 
     def test_step(self, data: Any) -> dict[str, Any]:
         logs = super().test_step(data)

@@ -61,7 +61,7 @@ def _as_sum(t):
     if not _is_result_of(t, "BiasAddGrad") or t.op.get_attr("data_format") != b"NHWC":
         return t
     (delta,) = t.op.inputs
-    return t if delta.shape.rank is None else ops.sum(delta, range(delta.shape.rank - 1))
+    return t if delta.shape.rank is None else ops.sum(delta, list(range(delta.shape.rank - 1)))
 
 
 def _is_result_of(t, kind):

@@ -55,8 +55,22 @@ def separable(model, x, size, training):
     known = _SEPARABLE.setdefault(model, {})
     key = (size, bool(training), *((tuple(t.shape[1:]), str(t.dtype)) for t in leaves))
     if key not in known:
-        known[key] = _is_of_any_size(model, x, size, training)
+        known[key] = _was_built_for_any_size(model) or _is_of_any_size(model, x, size, training)
     return known[key]
+
+
+def _was_built_for_any_size(model):
+    """Whether Keras has found so, layer by layer, of a model that has no code of its own."""
+    model = getattr(model, "model", model)  # what an MGSModel wraps
+    if any(map(_is_of_others, model._flatten_layers())):
+        return False
+    ends = [*(getattr(model, "inputs", None) or ()), *(getattr(model, "outputs", None) or ())]
+    return bool(ends) and all(t.shape[0] is None and None not in t.shape[1:] for t in ends)
+
+
+def _is_of_others(layer):
+    calls_others = isinstance(layer, keras.layers.Lambda | keras.layers.TFSMLayer)
+    return calls_others or not type(layer).__module__.startswith("keras.")
 
 
 def _is_of_any_size(model, x, size, training):

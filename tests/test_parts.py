@@ -6,7 +6,7 @@ import oracles
 import pytest
 import tensorflow as tf
 from keras import layers
-from problems import make, randomise, sequential
+from problems import PROBLEMS, make, randomise, sequential
 
 import keras_mgs
 from keras_mgs import MGSModel, TracePenalty, parts
@@ -216,3 +216,24 @@ def test_a_last_batch_smaller_than_the_part_is_taken_whole(n):
         weights = oracles.variables(reference)
         expected.append(0.1 * oracles.penalty("hutchinson", f, weights, step, samples=M)[1])
     np.testing.assert_allclose(found, np.mean(expected), rtol=1e-9)
+
+
+@pytest.mark.parametrize("name", sorted(PROBLEMS))
+def test_what_keras_inferred_of_a_model_is_what_tracing_it_shows(name):
+    model, x = make(name)
+    x = keras.tree.map_structure(tf.convert_to_tensor, x)
+    if parts._was_built_for_any_size(model):
+        assert parts._is_of_any_size(model, x, M, training=True)
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        lambda: sequential((3,), layers.Lambda(lambda x: x), layers.Dense(2)),
+        fixed,
+        stateful,
+        lambda: keras.Sequential([keras.Input((None, 3)), layers.Dense(2)]),
+    ],
+)
+def test_code_of_others_one_batch_size_and_open_lengths_are_traced(own):
+    assert not parts._was_built_for_any_size(own())

@@ -6,6 +6,7 @@ import warnings
 from typing import Any, NamedTuple
 
 import keras
+import tensorflow as tf
 from keras import ops
 
 from keras_mgs import norms, slices
@@ -128,10 +129,10 @@ class Alpha:
         finite = ops.logical_or(ops.isfinite(length), scale > 1)
         self._count_skipped(ops.logical_and(wanted, ops.logical_not(finite)), squares)
         counts = ops.logical_and(finite, alpha > 0)
-        factor = _of_dtypes(every * alpha * scale / weight)
+        factor = _of_dtypes(ops.where(counts, every * alpha * scale / weight, 0.0))
 
-        def weighted(p):
-            return ops.where(counts, factor(p.dtype) * p, ops.zeros((), p.dtype))
+        def weighted(p):  # 0 times what is not finite, too, is 0
+            return tf.math.multiply_no_nan(p, factor(p.dtype))
 
         return [
             slices.plus(g, slices.of_values(weighted, p))
