@@ -172,7 +172,26 @@ def _each(found):
     return " and ".join(filter(None, [", ".join(texts[:-1]), texts[-1]]))
 
 
-_OWN = {"compare": _compare, "zoo": _zoo}
+def _wrong_labels(found):
+    """A row per way in which labels are wrong, with some of the ways to find them."""
+    cell = EXPERIMENTS["wrong-labels"].module.cell
+    lines = []
+    for (noise, share), some in found.groupby(["noise", "label_noise"], sort=False):
+        rows = {(r["method"], r["folds"] > 1, r["score"]): r for r in some.to_dict("records")}
+        time = rows["unregularised", True, "self_confidence"]["relative_seconds"]
+        cells = [cell(rows[way]) for way in _WAYS]
+        lines.append([f"{noise}, {share:.0%}", *cells, f"{time:.1f}"])
+    return lines
+
+
+_WAYS = (  # method, whether in folds, and score
+    ("mgs", False, "label_scores"),
+    ("mgs", False, "normalized_margin"),
+    ("unregularised", False, "label_scores"),
+    ("unregularised", True, "self_confidence"),
+    ("unregularised", True, "normalized_margin"),
+)
+_OWN = {"compare": _compare, "wrong-labels": _wrong_labels, "zoo": _zoo}
 
 
 def _lines(rows):

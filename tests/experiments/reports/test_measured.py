@@ -25,7 +25,7 @@ every_table_beside_the_paper = pytest.mark.parametrize("name", BESIDE_THE_PAPER)
 @every_table
 def test_a_table_names_the_commands_that_made_it(name):
     lines = (FOLDER / f"{name}.csv").read_text().splitlines()
-    commands = [line.removeprefix("# ") for line in lines if line.startswith("#")]
+    commands = re.findall("^#.*?(python -m .*)", "\n".join(lines), flags=re.M)
     assert commands and set(commands) <= set(re.findall("python -m [^`\n]*", ALL))
     for command in commands:
         assert re.match(r"python -m keras_mgs (?:reproduce )?(\S+)", command)[1] == experiment(name)
