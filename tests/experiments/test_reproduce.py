@@ -39,9 +39,9 @@ SMALL = {  # settings of each
     "keypoints": {"networks": ["fcn"], "target_noises": [2.0]},
     "wrong-labels": {
         "networks": ["fcn"],
+        "methods": ["mgs"],
         "training_sizes": [40],
-        "noises": ["uniform"],
-        "folds": 2,
+        "label_noises": [0.6],
     },
     "zoo": {"methods": ["mgs", "unregularised"], "problems": ["fcn", "diabetes"]},
 }
