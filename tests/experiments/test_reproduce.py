@@ -37,6 +37,12 @@ SMALL = {  # settings of each
         "strengths": {"dropout": (0.3, 0.5)},
     },
     "keypoints": {"networks": ["fcn"], "target_noises": [2.0]},
+    "wrong-labels": {
+        "networks": ["fcn"],
+        "methods": ["mgs"],
+        "training_sizes": [40],
+        "label_noises": [0.6],
+    },
     "zoo": {"methods": ["mgs", "unregularised"], "problems": ["fcn", "diabetes"]},
 }
 
@@ -110,9 +116,10 @@ def test_a_cluster_without_dask_is_one_sentence(monkeypatch, tmp_path):
 
 
 NUMBERS = {"epoch": [1, 2], "attack": ["FGSM", "PGD"], "detector": ["trace", "fisher"]}
-NUMBERS |= {"epsilon": [0.1, 0.1]}
+NUMBERS |= {"epsilon": [0.1, 0.1], "score": ["label_scores", "normalized_margin"]}
 COLUMNS = ("test", "loss", "mgs_trace", "mgs_log_det", "mgs_singular", "test_loss", "seconds")
-COLUMNS = {**NUMBERS, **{key: [50.0, 60.0] for key in (*COLUMNS, "auroc", "fooled")}}
+SHARES = ("auroc", "fooled", "area", "precision")
+COLUMNS = {**NUMBERS, **{key: [50.0, 60.0] for key in (*COLUMNS, *SHARES)}}
 
 
 def planned(name, data):

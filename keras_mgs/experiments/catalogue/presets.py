@@ -4,7 +4,7 @@ Nothing here imports TensorFlow or pandas, so that the command line can show its
 """
 
 from keras_mgs.experiments.catalogue.experiment import Experiment, declared
-from keras_mgs.experiments.catalogue.names import METHODS, PAPER
+from keras_mgs.experiments.catalogue.names import METHODS, NOISES, PAPER
 from keras_mgs.experiments.catalogue.problems import PROBLEMS
 from keras_mgs.experiments.catalogue.settings import (
     STRENGTHS,
@@ -16,6 +16,7 @@ from keras_mgs.experiments.catalogue.settings import (
     Robustness,
     Tune,
     TwoCircles,
+    WrongLabels,
     Zoo,
 )
 
@@ -170,6 +171,26 @@ EXPERIMENTS = {
             },
         },
         "tune",
+    ),
+    "wrong-labels": Experiment(
+        "Finding wrong labels: one training with MGS beside cleanlab's cross-validation.",
+        WrongLabels,
+        {
+            "quick": {
+                "methods": ("unregularised", "mgs"),
+                "training_sizes": (1000,),
+                "runs": 3,
+                "epochs": 40,
+            },
+            "paper": {  # which has no such thing
+                "methods": ("unregularised", "mgs"),
+                "training_sizes": (1000,),
+                "noises": NOISES,
+                "runs": 10,
+                "epochs": 100,
+            },
+        },
+        "wrong_labels",
     ),
     "zoo": Experiment(
         "Networks of every kind on data of every kind: does MGS at its defaults suit them all?",

@@ -43,6 +43,10 @@ ZOO_METHODS = (
     "early_stopping",
 )
 _DATA = "digits, mnist, mnist_corrupted (which needs the network), or a FILE.npz"
+_NOISE = (
+    "how labels become wrong: uniform, drawn anew over all classes; pair, moved to the next "
+    "class; instance, mistaken for the class that a weak model takes a sample for"
+)
 _ONE_NETWORK = {"key": "network", "metavar": "NETWORK"}
 _ONE_METHOD = {"key": "method", "metavar": "METHOD"}
 _ONE_SIZE = {"key": "training_size", "metavar": "N"}
@@ -216,6 +220,30 @@ class Tune(Classes):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class WrongLabels(Classes):
+    """Of the search for wrong labels."""
+
+    data: Any = with_default(OnData, "data", "digits")
+    networks: tuple[str, ...] = with_default(OnData, "networks", ("lenet5",))
+    label_noises: tuple[float, ...] = setting(
+        "shares of the training labels that are made wrong; those above 0.5 uniformly alone, or "
+        "most labels of a class would be of one other",
+        (0.2, 0.4, 0.6),
+        key="label_noise",
+        positive=True,
+        metavar="SHARE",
+    )
+    noises: tuple[str, ...] = setting(
+        _NOISE, ("uniform", "pair"), key="noise", choices=NOISES, metavar="NOISE"
+    )
+    folds: int = setting(
+        "parts of the cross-validation of the unregularised network, if it is one of the methods",
+        5,
+        least=2,
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Zoo(Settings):
     """Of the zoo."""
 
@@ -233,12 +261,7 @@ class Zoo(Settings):
         "which methods", ZOO_METHODS, choices=ZOO_METHODS, **_ONE_METHOD
     )
     runs: int = with_default(Trained, "runs", dataclasses.MISSING)
-    noise: str = setting(
-        "how labels become wrong: uniform, drawn anew over all classes; pair, moved to the next "
-        "class; instance, mistaken for the class that a weak model takes a sample for",
-        "uniform",
-        choices=NOISES,
-    )
+    noise: str = setting(_NOISE, "uniform", choices=NOISES)
     epochs: int | None = setting("epochs of every run, which are otherwise the problem's", None)
     seed: int = with_default(Trained, "seed", 0)
 

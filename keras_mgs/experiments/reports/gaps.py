@@ -28,6 +28,7 @@ _GRID = len(PROBLEMS["fcn"].alphas)
 HELPS = {"classification": 1.0, "regression": 2.0}  # points; % of the error: what is no chance
 _OTHERS = ("dropout", "generalised_cross_entropy", "early_stopping")
 _NUMBERS = ("unregularised", "mgs", "mgs_alpha", "best_fixed", "best_alpha", "alphas", *_OTHERS)
+_BY_SEED = ("unregularised_by_seed", "mgs_by_seed")
 
 
 def table(records):
@@ -44,7 +45,8 @@ def table(records):
         better than unregularised, in points of accuracy or % of the unregularised error; and gap,
         that difference over the one of the best fixed alpha, where labels are noisy and it is
         better than by chance (by 1 point or 2 %). What has not been trained is NaN, and so is the
-        gap as long as some of the alphas have not.
+        gap as long as some of the alphas have not. Two columns, unregularised_by_seed and
+        mgs_by_seed, have the scores of single runs by ascending seed, as texts with spaces.
     """
     rows = [
         {
@@ -56,7 +58,7 @@ def table(records):
         for settings, curves in records
     ]
     if not rows:
-        return pd.DataFrame(columns=[*_ALL, "runs", *_NUMBERS, "difference", "gap"])
+        return pd.DataFrame(columns=[*_ALL, "runs", *_NUMBERS, "difference", "gap", *_BY_SEED])
     order = {name: i for i, name in enumerate(PROBLEMS)}
     groups = pd.DataFrame(rows).groupby(list(_ALL), sort=False)
     found = [_row(dict(zip(_ALL, key, strict=True)), runs) for key, runs in groups]
@@ -86,7 +88,13 @@ def _row(scenario, runs):
     possible = gain(row, "best_fixed")
     helps = row["label_noise"] > 0 and possible > HELPS[row["task"]] and len(fixed) >= _GRID
     row["gap"] = row["difference"] / possible if helps else math.nan
-    return row
+    plain = runs[runs["method"] == "unregularised"]
+    return row | dict(zip(_BY_SEED, map(_by_seed, (plain, auto)), strict=True))
+
+
+def _by_seed(runs):
+    runs = runs.assign(seed=pd.to_numeric(runs["seed"], errors="coerce"))  # others' may be texts
+    return " ".join(str(float(final)) for final in runs.sort_values("seed")["final"])
 
 
 def gain(row, method):

@@ -143,7 +143,7 @@ def train(settings, data=None):
 def check(settings, curves):
     """As `tables.check`; and that it is of a problem."""
     alpha = ("mgs_alpha",) if "mgs_alpha" in curves else ()
-    tables.check(settings, curves, needs=(*SCENARIO, "strength"), numbers=("test", *alpha))
+    tables.check(settings, curves, needs=(*SCENARIO, "strength", "seed"), numbers=("test", *alpha))
     scenarios.check_noise(settings)
     checks.choice("task", settings["task"], tuple(HELPS))
     checks.choice("half", settings["half"], HALVES)
