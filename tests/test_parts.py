@@ -6,7 +6,7 @@ import oracles
 import pytest
 import tensorflow as tf
 from keras import layers
-from problems import PROBLEMS, make, randomise, sequential
+from problems import FIRST_AXIS, SHARING, STRUCTURE, make, randomise, sequential
 
 import keras_mgs
 from keras_mgs import MGSModel, TracePenalty, parts
@@ -218,7 +218,7 @@ def test_a_last_batch_smaller_than_the_part_is_taken_whole(n):
     np.testing.assert_allclose(found, np.mean(expected), rtol=1e-9)
 
 
-@pytest.mark.parametrize("name", sorted(PROBLEMS))
+@pytest.mark.parametrize("name", sorted({**SHARING, **STRUCTURE, **FIRST_AXIS}))
 def test_what_keras_inferred_of_a_model_is_what_tracing_it_shows(name):
     model, x = make(name)
     x = keras.tree.map_structure(tf.convert_to_tensor, x)
