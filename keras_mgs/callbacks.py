@@ -1,6 +1,7 @@
 """MGSMetrics: tr K and log det K of any Keras model, epoch by epoch, in History."""
 
 import inspect
+import os
 import warnings
 from collections.abc import Iterable
 from typing import Any
@@ -10,6 +11,7 @@ import keras
 from keras_mgs import checks
 from keras_mgs.data import inputs, read, takes_dict
 from keras_mgs.kernel import check_size, measure
+from keras_mgs.plot import summaries
 
 METRICS = ("trace", "log_det")
 _LOGGERS = (  # they write down the logs that they are given
@@ -45,9 +47,15 @@ class MGSMetrics(keras.callbacks.Callback):
         batch_size: samples computed at a time. Samples that depend on each other are computed all
             at once.
         training: whether to measure with the forward pass of training (dropout, batch statistics).
+        images: a folder for TensorBoard, to which each measurement writes K, as
+            `keras_mgs.plot.kernel` draws it, and its spectrum, as `keras_mgs.plot.spectrum` does:
+            the images `mgs_kernel` and `mgs_spectrum` (`mgs_kernel_clean`, …) by epoch, from 0 on.
+            K is computed once, also for "log_det". None: no images.
 
     Raises:
-        TypeError, ValueError: an argument is none of these. `x` is checked when training begins.
+        TypeError, ValueError: an argument is none of these. `x` is checked, and the folder made,
+            when training begins.
+        ImportError: matplotlib or TensorBoard, which `images` needs, is not installed.
 
     Example:
 
@@ -68,6 +76,7 @@ class MGSMetrics(keras.callbacks.Callback):
         every: int = 1,
         batch_size: int = 32,
         training: bool = False,
+        images: str | os.PathLike[str] | None = None,
     ) -> None:
         super().__init__()
         names = tuple(metrics) if isinstance(metrics, tuple | list | set) else (metrics,)
@@ -77,6 +86,7 @@ class MGSMetrics(keras.callbacks.Callback):
         self.every = checks.count("every", every)
         self.batch_size = checks.count("batch_size", batch_size)
         self.training = checks.flag("training", training)
+        self.images = None if images is None else summaries.folder("images", images)
         if x is None:
             raise ValueError(
                 "Expected `x`, the samples to measure on. Received: x=None. "
@@ -85,6 +95,7 @@ class MGSMetrics(keras.callbacks.Callback):
         self.x = keras.tree.map_structure(lambda part: read("x", part), x)
         self._probes: dict = {}
         self._logs: dict[str, float] = {}
+        self._writer: Any = None
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         checks.model(self.model)
@@ -93,23 +104,35 @@ class MGSMetrics(keras.callbacks.Callback):
         for ending, x in probes.items():
             name = f"x['{ending[1:]}']" if ending else "x"
             data = inputs(name, self.model, x)
-            if "log_det" in self.metrics:
+            if "log_det" in self.metrics or self.images:
                 check_size(name, self.model, data, self.training)
         self._probes, self._logs = probes, {}
+        self._writer = summaries.writer("images", self.images) if self.images else None
         frame: Any = inspect.currentframe()
         self._warn_of_order(getattr(frame.f_back.f_locals.get("self"), "callbacks", ()))
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         if epoch % self.every == 0 or not self._logs:
-            self._logs = {
-                f"mgs_{metric}{ending}": float(value)
-                for ending, x in self._probes.items()
-                for metric, value in measure(
-                    self.model, x, self.metrics, self.training, self.batch_size
-                ).items()
-            }
+            self._logs = {}
+            for ending, x in self._probes.items():
+                found = self._measured(x, epoch, ending)
+                self._logs |= {f"mgs_{metric}{ending}": float(v) for metric, v in found.items()}
         if logs is not None:
             logs.update(self._logs)
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        if self._writer:
+            self._writer.close()
+        self._writer = None
+
+    def _measured(self, x, epoch, ending):
+        """The metrics of a probe batch; K and its spectrum become images on the way."""
+        drawn = ("kernel", "eigenvalues") if self._writer else ()
+        wanted = (*self.metrics, *drawn)
+        found = measure(self.model, x, wanted, self.training, self.batch_size)
+        if drawn:
+            summaries.write(self._writer, epoch, ending, *(found.pop(name) for name in drawn))
+        return found
 
     def _warn_of_order(self, callbacks):
         """Warn of the first in the list that is to see these metrics and will not."""

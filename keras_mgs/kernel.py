@@ -217,24 +217,26 @@ def eigenvalues(
 
 
 def measure(model, x, metrics, training, batch_size):
-    """ "trace", "log_det" and "singular" (eigenvalues of K up to ε) as asked for, in one pass.
+    """What is asked for of "trace", "log_det", "kernel" (K) and "eigenvalues", in one pass.
 
-    Of a model that has diverged they are NaN.
+    With "log_det" comes "singular", the number of eigenvalues up to ε. Of a model that has
+    diverged the numbers are NaN.
     """
     x = pieces.samples(model, x, training, batch_size)
     if survey(model, x, training).coupled:
         batch_size = None
-    if "log_det" not in metrics:
+    if set(metrics) == {"trace"}:
         return {"trace": ops.sum(pieces.sample_traces(model, x, training, batch_size))}
     k = pieces.kernel(model, x, None, training, batch_size, "float64").numpy()
-    if not np.isfinite(k).all():
-        return dict.fromkeys((*metrics, "singular"), math.nan)
-    values = _eigenvalues(k)
+    finite = np.isfinite(k).all()
+    values = np.asarray(_eigenvalues(k)) if finite else np.full(len(k), math.nan)
     shift = EPSILON * values.mean()
+    found = {"kernel": k, "eigenvalues": values, "trace": values.sum()}
     with np.errstate(divide="ignore"):  # of a K of zeros: minus infinity
-        found = {"trace": values.sum(), "log_det": np.log(values + shift).sum()}
-    found["singular"] = (values <= shift).sum()
-    return {k: v for k, v in found.items() if k in (*metrics, "singular")}
+        found["log_det"] = np.log(values + shift).sum()
+    found["singular"] = (values <= shift).sum() if finite else math.nan
+    wanted = {*metrics, *(("singular",) if "log_det" in metrics else ())}
+    return {name: value for name, value in found.items() if name in wanted}
 
 
 def check_size(name, model, x, training):
@@ -251,9 +253,9 @@ def check_size(name, model, x, training):
     if not fits:
         raise ValueError(
             f"Expected K of `{name}` to have at most {_LARGEST:,} rows, and three times its size "
-            f"to be free in memory, which 'log_det' needs. Received: {n} samples of {q:,} outputs "
-            f"each, a K of {rows:,} x {rows:,}, {size / 1e9:.1f} GB. Use metrics=('trace',), which "
-            "needs no K, or fewer samples."
+            f"to be free in memory, for 'log_det' and `images`. Received: {n} samples of {q:,} "
+            f"outputs each, a K of {rows:,} x {rows:,}, {size / 1e9:.1f} GB. Use fewer samples, or "
+            "metrics=('trace',) without `images`, which needs no K."
         )
 
 

@@ -1,10 +1,14 @@
 """MGSMetrics: what it writes into History, and who can read it there."""
 
+import copy
 import csv
 import importlib
+import io
+import sys
 from pathlib import Path
 
 import keras
+import matplotlib.pyplot
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -12,7 +16,7 @@ from keras import layers
 from problems import make, randomise, sequential
 
 import keras_mgs
-from keras_mgs import MGSMetrics, MGSModel
+from keras_mgs import MGSMetrics, MGSModel, pieces, plot
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -261,7 +265,7 @@ def test_a_callback_that_misses_the_metrics_is_named(name, tmp_path, recwarn, mo
 
 
 @pytest.mark.parametrize("given", ["alone", "named"])
-def test_a_kernel_that_is_too_large_is_refused_before_the_first_step(given):
+def test_a_kernel_that_is_too_large_is_refused_before_the_first_step(given, tmp_path):
     model = keras.Sequential(
         [keras.Input((24, 24, 1)), layers.Conv2D(1, 3, padding="same", activation="sigmoid")]
     )
@@ -276,6 +280,9 @@ def test_a_kernel_that_is_too_large_is_refused_before_the_first_step(given):
         np.testing.assert_array_equal(was, now)
     callback = keras_mgs.MGSMetrics(probe, metrics=("trace",))
     assert model.fit(x, x, verbose=0, callbacks=[callback]).history
+    callback = keras_mgs.MGSMetrics(probe, metrics=("trace",), images=tmp_path)
+    with pytest.raises(ValueError, match=r"18,432 x 18,432.*without `images`"):
+        model.fit(x, x, verbose=0, callbacks=[callback])
 
 
 def test_memory_that_is_not_there_is_noticed_before_the_first_step(monkeypatch):
@@ -289,3 +296,152 @@ def test_memory_that_is_not_there_is_noticed_before_the_first_step(monkeypatch):
     monkeypatch.setattr(importlib.import_module("keras_mgs.kernel").np, "empty", none)
     with pytest.raises(ValueError, match="8,000 x 8,000"):
         model.fit(x, np.zeros((8, 1000)), verbose=0, callbacks=[keras_mgs.MGSMetrics(x)])
+
+
+def images(folder):
+    """tag -> step -> pixels, in the events file of a folder."""
+    (path,) = folder.glob("events*")
+    found = {}
+    for record in tf.data.TFRecordDataset(str(path)):
+        event = tf.compat.v1.Event.FromString(record.numpy())
+        for value in event.summary.value:
+            assert value.metadata.plugin_data.plugin_name == "images"
+            width, height, png = tf.make_ndarray(value.tensor)
+            pixels = tf.io.decode_png(png).numpy()
+            assert pixels.shape[:2] == (int(height), int(width))
+            found.setdefault(value.tag, {})[event.step] = pixels
+    return found
+
+
+class Drawn(keras.callbacks.Callback):
+    """What `keras_mgs.plot` draws of the exact functions at the end of each epoch."""
+
+    def __init__(self, x):
+        super().__init__()
+        self.x, self.kernels, self.spectra = x, [], []
+
+    def on_epoch_end(self, epoch, logs=None):
+        with matplotlib.rc_context({"savefig.format": "png", "backend": "agg"}):
+            k, values = (f(self.model, self.x) for f in (keras_mgs.kernel, keras_mgs.eigenvalues))
+            self.kernels.append(saved(plot.kernel(k)))
+            self.spectra.append(saved(plot.spectrum(values)))
+
+
+def saved(axis):
+    file = io.BytesIO()
+    axis.figure.savefig(file)
+    matplotlib.pyplot.close(axis.figure)
+    return tf.io.decode_png(file.getvalue()).numpy()
+
+
+@pytest.mark.parametrize("metrics", ["trace", "log_det"])
+def test_images_are_k_and_its_spectrum_as_plot_draws_them(metrics, tmp_path):
+    drawn = Drawn(X[:4])
+    fitted(network(), drawn, MGSMetrics(X[:4], metrics, images=tmp_path / "new"), epochs=2)
+    found = images(tmp_path / "new")
+    assert set(found) == {"mgs_kernel", "mgs_spectrum"}
+    for tag, expected in {"mgs_kernel": drawn.kernels, "mgs_spectrum": drawn.spectra}.items():
+        assert list(found[tag]) == [0, 1]
+        assert not np.array_equal(expected[0], expected[1])  # K has changed
+        for epoch, pixels in found[tag].items():
+            np.testing.assert_array_equal(pixels, expected[epoch])
+
+
+def test_images_of_named_probes_are_of_the_measured_epochs(tmp_path):
+    probes = {"clean": X[:3], "noisy": X[3:6]}
+    fitted(network(), MGSMetrics(probes, every=2, images=str(tmp_path)), epochs=4)
+    steps = {tag: list(of) for tag, of in images(tmp_path).items()}
+    names = [f"mgs_{what}_{probe}" for probe in probes for what in ("kernel", "spectrum")]
+    assert steps == {name: [0, 2] for name in names}
+
+
+@pytest.mark.parametrize("metrics", ["trace", ("trace", "log_det")])
+def test_images_change_no_number_and_k_is_computed_once(metrics, tmp_path, monkeypatch):
+    expected = fitted(network(), MGSMetrics(X, metrics))
+    calls, kernel = [], pieces.kernel
+
+    def noted(*args):
+        calls.append(args)
+        return kernel(*args)
+
+    monkeypatch.setattr(pieces, "kernel", noted)
+    history = fitted(network(), MGSMetrics(X, metrics, images=tmp_path))
+    assert len(calls) == 3  # epochs
+    assert set(history) == set(expected)
+    for key, values in expected.items():
+        np.testing.assert_allclose(history[key], values, rtol=1e-9)
+
+
+def test_images_leave_no_figure_open(tmp_path):
+    before = matplotlib.pyplot.get_fignums()
+    fitted(network(), MGSMetrics(X[:2], images=tmp_path), epochs=1)
+    assert matplotlib.pyplot.get_fignums() == before
+
+
+def test_images_are_written_where_tensorboard_writes_at_few_steps(tmp_path):
+    board = keras.callbacks.TensorBoard(tmp_path, update_freq=100)
+    fitted(network(), MGSMetrics(X[:2], images=tmp_path / "mgs"), board, epochs=2)
+    assert list(images(tmp_path / "mgs")["mgs_kernel"]) == [0, 1]
+
+
+def test_images_of_a_training_that_was_interrupted_can_be_read(tmp_path):
+    def interrupt(epoch, logs):
+        if epoch == 1:
+            raise KeyboardInterrupt
+
+    watch = MGSMetrics(X[:2], images=tmp_path)  # it still holds the file when that is read
+    broken = keras.callbacks.LambdaCallback(on_epoch_begin=interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        fitted(network(), watch, broken)
+    assert list(images(tmp_path)["mgs_spectrum"]) == [0]
+
+
+def test_a_callback_with_images_can_be_copied_and_used_again(tmp_path):
+    """KerasTuner copies callbacks for every trial."""
+    callback = MGSMetrics(X[:2], images=tmp_path / "a")
+    fitted(network(), callback, epochs=1)
+    again = copy.deepcopy(callback)
+    again.images = str(tmp_path / "b")
+    fitted(network(), again, epochs=1)
+    assert all(images(tmp_path / name).keys() == {"mgs_kernel", "mgs_spectrum"} for name in "ab")
+
+
+def test_a_network_that_has_diverged_goes_on_with_a_picture_that_says_so(tmp_path):
+    model = network()
+    model.set_weights([np.full_like(w, np.nan) for w in model.get_weights()])
+    history = fitted(model, MGSMetrics(X[:2], images=tmp_path), epochs=1)
+    assert np.isnan(history["mgs_trace"]).all()
+    assert len(np.unique(images(tmp_path)["mgs_spectrum"][0])) > 1  # not blank
+
+
+@pytest.mark.parametrize(
+    "given, words",
+    [
+        (True, "folder for TensorBoard, such as 'logs/mgs', or None. Received: images=True"),
+        (3, "Received: images=3"),
+        ("", "name a folder. Received: images=''"),
+    ],
+)
+def test_images_that_are_no_folder_are_refused(given, words):
+    with pytest.raises((TypeError, ValueError), match=words):
+        MGSMetrics(X, images=given)
+
+
+def test_a_folder_that_cannot_be_made_is_refused_before_the_first_step(tmp_path):
+    model, file = network(), tmp_path / "file"
+    file.touch()
+    before = model.get_weights()
+    with pytest.raises(ValueError, match="Expected `images` to be a folder.*file is not a dir"):
+        fitted(model, MGSMetrics(X, images=file))
+    np.testing.assert_array_equal(before[0], model.get_weights()[0])
+
+
+@pytest.mark.parametrize(
+    "module, words", [("matplotlib", r"keras_mgs\[plot\]"), ("tensorboard", "install tensorboard")]
+)
+def test_only_images_need_matplotlib_and_tensorboard(module, words, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ImportError, match=words):
+        MGSMetrics(X, images=tmp_path)
+    assert not list(tmp_path.iterdir())
+    assert fitted(network(), MGSMetrics(X), epochs=1)["mgs_trace"]

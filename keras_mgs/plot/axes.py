@@ -1,5 +1,7 @@
 """The matplotlib axes that pictures are drawn on."""
 
+import numpy as np
+
 
 def require_matplotlib():
     """Raise an error that names the extra, where matplotlib is missing."""
@@ -44,3 +46,22 @@ def stacked(axis, count):
     panels = [axis, *(figure.add_subplot(grid[i], sharex=axis) for i in range(1, count))]
     figure.sca(axis)
     return panels
+
+
+def show_one_unit(axis, values):
+    """Let the vertical axis span at least one unit, so that no noise looks like a change.
+
+    Or a tenth of the largest of the values if that is less; one power of ten on a logarithmic axis.
+    """
+    is_logarithmic = axis.get_yscale() == "log"
+    values = values[np.isfinite(values) & (values > 0 if is_logarithmic else True)]
+    if not len(values):
+        return
+    scaled = np.log10(values) if is_logarithmic else values
+    middle = scaled.min() / 2 + scaled.max() / 2
+    span = 1 if is_logarithmic else min(1, np.abs(values).max() / 10)
+    ends = middle + np.array([-0.5, 0.5]) * span
+    ends = 10**ends if is_logarithmic else ends
+    # Into the limits of the data: the axis still grows with what is drawn later, or shared.
+    axis.update_datalim([(0, end) for end in ends], updatex=False)
+    axis.autoscale_view(scalex=False)

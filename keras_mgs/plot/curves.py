@@ -60,11 +60,11 @@ def history(history: Training, ax: Axes | None = None) -> Axes:
     panels = axes.stacked(axis, len(drawn))
     for panel, quantity in zip(panels, sorted(drawn, key=quantities.rank), strict=True):
         lines = drawn[quantity]
-        for i, (line, values) in enumerate(lines.items()):
+        for i, (line, values) in zip(style.line_numbers(lines), lines.items(), strict=True):
             draw_line(panel, epochs, values, i, label=line)
         label = quantities.label(quantity).replace(" (", "\n(")  # panels are low
         panel.set_ylabel(label, fontsize="small")
-        _finish(panel, quantity)
+        _finish(panel, quantity, np.concatenate(list(lines.values())))
         if len(lines) > 1:
             style.legend(panel)
     for panel in panels[:-1]:
@@ -84,6 +84,10 @@ def compare(
     A band around a mean spans all runs, from the lowest to the highest. An epoch for which one
     run has no value is a gap: the mean of the other runs could not be compared with its
     neighbours.
+
+    The first name with the word MGS, such as "MGS" or "with MGS", but not "without MGS", has the
+    same colour and line style in every picture. The vertical axis spans at least one unit, or a
+    tenth of the largest value if that is less; of tr K, a power of ten.
 
     Args:
         histories: names, each with a training (as for `history`) or with a list of several runs.
@@ -121,19 +125,20 @@ def compare(
         name: values_of_runs(f"histories[{name!r}]", runs, key) for name, runs in histories.items()
     }
     axis = axes.given_or_new(ax, (6.4, 3.6))
-    for i, (name, (epochs, runs)) in enumerate(curves.items()):
+    for i, (name, (epochs, runs)) in zip(style.line_numbers(curves), curves.items(), strict=True):
         line = draw_line(axis, epochs, runs.mean(axis=0), i, label=str(name))
         if len(runs) > 1:
             low, high = runs.min(axis=0), runs.max(axis=0)
             axis.fill_between(epochs, low, high, color=line.get_color(), alpha=0.2, lw=0)
     axis.set_ylabel(quantities.label_of_key(key))
-    _finish(axis, quantities.split(key)[0])
+    numbers = np.concatenate([runs.ravel() for _, runs in curves.values()])
+    _finish(axis, quantities.split(key)[0], numbers)
     style.legend(axis)
     return axis
 
 
 def draw_line(axis, x, y, i, label):
-    """Draw the i-th line, with a dot at each value that stands alone between gaps."""
+    """Draw a line of the i-th colour and style, with a dot at each value alone between gaps."""
     known = np.isfinite(y)
     has_neighbour = np.append(known[1:], False) | np.append(False, known[:-1])
     alone = np.flatnonzero(known & ~has_neighbour).tolist()
@@ -151,10 +156,11 @@ def draw_line(axis, x, y, i, label):
     return line
 
 
-def _finish(axis, quantity):
-    """Label the epochs, and choose the scale of the values."""
+def _finish(axis, quantity, values):
+    """Label the epochs, and choose the scale of the values and how much of it is shown."""
     axis.set_xlabel("epoch")
     style.whole_numbers(axis)
     style.open_frame(axis)
     if quantities.is_logarithmic(quantity):
         axis.set_yscale("log", nonpositive="mask")
+    axes.show_one_unit(axis, values)

@@ -119,7 +119,7 @@ def spectrum(values_or_k: ArrayLike, ax: Axes | None = None) -> Axes:
     label = f"{above} of {len(values)} > ε"
     drawn = np.where(values > epsilon, values, np.nan)
     axis.plot(ranks, drawn, ".-", color=style.LINE_COLOURS[5], lw=1, label=label)
-    axis.axhline(epsilon, color=style.LINE_COLOURS[4], ls="--", label=f"ε = {epsilon:.2g}")
+    axis.axhline(epsilon, color=style.LINE_COLOURS[0], ls="--", label=f"ε = {epsilon:.2g}")
     if above < len(known):
         axis.axvspan(
             above + 0.5,

@@ -1,5 +1,8 @@
 """Colours, line styles, markers, legends and frames that all pictures share."""
 
+import itertools
+import re
+
 import numpy as np
 
 # The palette of Okabe and Ito. Lines leave out its yellow, which is lost on white. The numbers of
@@ -13,6 +16,24 @@ POINT_COLOURS = (
     "#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#000000", "#F0E442",
 )  # fmt: skip
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "p")
+
+_MGS = 4  # the number of its colour and of its line style, which are of no other line
+_IS_MGS = re.compile(r"(?<!without )(?<!no )\bMGS\b")
+
+
+def line_numbers(names):
+    """For each name the number of its colour and line style; MGS has the same in all pictures.
+
+    MGS is the first name with that word, unless it is "without MGS" or "no MGS".
+    """
+    names = [str(name) for name in names]
+    mgs = next((name for name in names if _IS_MGS.search(name)), None)
+    others = (
+        i
+        for i in itertools.count()
+        if i % len(LINE_COLOURS) != _MGS and i % len(LINE_STYLES) != _MGS
+    )
+    return [_MGS if name == mgs else next(others) for name in names]
 
 
 def tints(colours):

@@ -131,7 +131,8 @@ def test_a_name_with_an_underscore_is_in_the_legend(axis):
 
 
 def test_compare_draws_each_training_in_a_style_of_its_own(axis):
-    runs = {f"run {i}": {"val_accuracy": [0.1 * i, 0.5]} for i in range(7)}
+    runs = {f"run {i}": {"val_accuracy": [0.1 * i, 0.5]} for i in range(6)}
+    runs["MGS"] = {"val_accuracy": [0.6, 0.5]}
     plot.compare(runs, "val_accuracy", axis)
     assert [line.get_ydata().tolist() for line in axis.lines] == [
         run["val_accuracy"] for run in runs.values()
@@ -140,6 +141,69 @@ def test_compare_draws_each_training_in_a_style_of_its_own(axis):
     assert len({str(line._unscaled_dash_pattern) for line in axis.lines}) == 7
     assert axis.get_ylabel() == "validation accuracy (share)"
     assert [text.get_text() for text in axis.get_legend().get_texts()] == list(runs)
+
+
+OTHERS = [f"run {i}" for i in range(9)]
+
+
+@pytest.mark.parametrize(
+    "names, mgs",
+    [
+        (["MGS"], "MGS"),
+        (["with MGS", "without MGS"], "with MGS"),
+        (["no MGS", "MGS (tr K)", "MGS (log det K)"], "MGS (tr K)"),
+        ([*OTHERS, "MGS, α = 1e-4", *"abcdefgh"], "MGS, α = 1e-4"),
+        (["MGSx", *OTHERS], None),
+    ],
+)
+def test_mgs_has_one_colour_and_line_style_and_no_other_line_has_either(names, mgs, axis):
+    plot.compare({name: {"loss": [1.0, 2.0]} for name in names}, "loss", axis)
+    for line in axis.lines:
+        colour, dashes = line.get_color(), line._unscaled_dash_pattern
+        is_mgs = line.get_label() == mgs
+        assert (colour == "#D55E00") == (dashes == (0, (7, 1, 1, 1, 1, 1))) == is_mgs
+
+
+@pytest.mark.parametrize(
+    "key, values, span",
+    [
+        ("val_accuracy", [0.0992, 0.1004], 0.01),
+        ("val_accuracy", [0.5, 0.5], 0.05),
+        ("test", [9.92, 10.04], 1),  # %
+        ("mgs_log_det", [-700.0, -700.1], 1),
+        ("loss", [2.3024, 2.3028], 0.23),
+        ("mgs_trace", [10000.0, 10100.0], 1),  # power of ten
+    ],
+)
+@pytest.mark.parametrize("draw", ["compare", "history"])
+def test_a_vertical_axis_shows_a_unit_with_the_values_in_its_middle(draw, key, values, span, axis):
+    if draw == "compare":
+        plot.compare({"a": {key: values}, "b": {key: [np.nan, values[0]]}}, key, axis)
+    else:
+        plot.history({key: values}, axis)
+    seen, values = np.array(axis.get_ylim()), np.array(values)
+    if key == "mgs_trace":
+        seen, values = np.log10(seen), np.log10(values)
+    assert np.diff(seen)[0] == pytest.approx(1.1 * span, rel=0.01)  # with matplotlib's margins
+    assert seen.mean() == pytest.approx(values.mean(), rel=1e-3)
+
+
+@pytest.mark.parametrize("values", [[0.1, 0.9], [5.0, 80.0], [0.0, 0.0], [np.nan, np.nan]])
+def test_a_vertical_axis_that_shows_a_unit_or_has_none_is_matplotlib_s(values, axis):
+    plot.compare({"a": {"loss": values}}, "loss", axis)
+    plain = Figure().subplots()
+    plain.plot([1, 2], values)
+    np.testing.assert_allclose(axis.get_ylim(), plain.get_ylim())
+
+
+def test_an_axis_that_shows_a_unit_grows_with_what_is_drawn_later_or_beside_it():
+    first, second = Figure().subplots(1, 2, sharey=True)
+    plot.compare({"a": {"test": [9.92, 10.04]}}, "test", first)
+    plot.compare({"a": {"test": [10.0, 80.0]}}, "test", second)
+    assert first.get_ylim() == second.get_ylim()
+    assert first.get_ylim()[1] > 80
+    first.plot([1, 2], [-50, 10])
+    assert second.get_ylim()[0] < -50
 
 
 def test_compare_never_repeats_a_pair_of_colour_and_line_style(axis):
