@@ -1,14 +1,12 @@
 """Figures of the experiments, of several axes of `keras_mgs.plot`, and of single samples."""
 
-import math
-
 import numpy as np
 from matplotlib.figure import Figure
 
 from keras_mgs import plot
 from keras_mgs.plot.boundaries import draw_regions
 from keras_mgs.plot.curves import draw_line
-from keras_mgs.plot.style import MARKERS, POINT_COLOURS
+from keras_mgs.plot.style import MARKERS, POINT_COLOURS, line_numbers
 
 _SCORES = {
     "accuracy": "test accuracy (%)",
@@ -18,7 +16,7 @@ _SCORES = {
 _COLUMNS = 8  # of images
 _PANELS = 5  # boundaries side by side
 _FINE = 300  # points along each side of them
-_LEGEND = 2.2  # inches of a column of a legend
+_ROW = 0.2  # inches of a row of a legend
 
 
 def curves(curves, score):
@@ -32,7 +30,7 @@ def curves(curves, score):
         A `matplotlib.figure.Figure`.
     """
     histories = _histories(curves)
-    figure = Figure(figsize=(11, 3.2 + _legend_height(histories, 11)), layout="constrained")
+    figure = Figure(figsize=(11, 3.2), layout="constrained")
     axes = figure.subplots(1, 3)
     for axis, key in zip(axes, ("test", "mgs_trace", "mgs_log_det"), strict=True):
         _lines(axis, histories, key, score)
@@ -55,9 +53,8 @@ def panels(curves, score, rows, columns):
     (row_key, row_text), (column_key, column_text) = rows, columns
     down, across = (sorted(curves[key].unique()) for key in (row_key, column_key))
     labels = list(dict.fromkeys(curves["label"]))
-    width = 0.5 + 3.1 * len(across)
-    height = 0.3 + 2.6 * len(down) + _legend_height(labels, width)
-    figure = Figure(figsize=(width, height), layout="constrained")
+    size = (0.5 + 3.1 * len(across), 0.3 + 2.6 * len(down))
+    figure = Figure(figsize=size, layout="constrained")
     grid = figure.subplots(len(down), len(across), sharex="row", sharey=True, squeeze=False)
     for i, row in enumerate(down):
         for axis, column in zip(grid[i], across, strict=True):
@@ -89,27 +86,29 @@ def _lines(axis, histories, key, score, labels=None):
             axis.set_yscale("log")
 
 
-def _legend_height(labels, width):
-    """Inches, in a figure of so many."""
-    return 0.2 * _legend_rows(labels, width)
-
-
-def _legend_rows(labels, width):
-    return math.ceil(len(labels) / (width // _LEGEND))
-
-
 def _legend(figure, axes, labels):
-    """One legend below all axes."""
-    drawn = next(axis.lines for axis in axes if axis.lines)
-    figure.legend(
-        drawn[: len(labels)],
-        labels,
-        loc="outside lower center",
-        # As wide as it must be: the last row is as full as it can be.
-        ncols=math.ceil(len(labels) / _legend_rows(labels, figure.get_figwidth())),
-        frameon=False,
-        handlelength=3.2,
-    )
+    """One legend below all axes, for which the figure grows."""
+    drawn = next(axis.lines for axis in axes if axis.lines)[: len(labels)]
+    options = {"loc": "outside lower center", "frameon": False, "handlelength": 3.2}
+
+    def fits(columns):
+        legend = figure.legend(drawn, labels, ncols=columns, **options)
+        width = legend.get_window_extent().width
+        legend.remove()
+        return width <= figure.bbox.width
+
+    count = len(labels)
+    fitting = [columns for columns in range(2, count + 1) if fits(columns)] or [1]
+    columns = max(fitting, key=lambda columns: (*_in_company(count, columns), columns))
+    figure.legend(drawn, labels, ncols=columns, **options)
+    figure.set_figheight(figure.get_figheight() + _ROW * -(-count // columns))
+
+
+def _in_company(count, columns):
+    """Whether the last row, and the last column, of a legend hold more than one entry."""
+    if count == columns:  # one row
+        return True, True
+    return count % columns != 1 and columns > 1, count // columns > 1
 
 
 def radars(charts, axes):
@@ -123,12 +122,11 @@ def radars(charts, axes):
         A `matplotlib.figure.Figure`.
     """
     labels = list(next(iter(charts.values())))
-    width = 4.2 * len(charts)
-    figure = Figure(figsize=(width, 4 + _legend_height(labels, width)), layout="constrained")
+    figure = Figure(figsize=(4.2 * len(charts), 4), layout="constrained")
     angles = 2 * np.pi * np.arange(len(axes)) / len(axes)
     grid = figure.subplots(1, len(charts), subplot_kw={"projection": "polar"}, squeeze=False)[0]
     for axis, (title, values) in zip(grid, charts.items(), strict=True):
-        for i, (label, radii) in enumerate(values.items()):
+        for i, (label, radii) in zip(line_numbers(values), values.items(), strict=True):
             closed = np.append(radii, next(iter(radii)))
             draw_line(axis, np.append(angles, angles[0]), closed, i, label)
         axis.set(theta_offset=np.pi / 2, ylim=(0, 100), xlabel="", ylabel="")
@@ -188,9 +186,8 @@ def dots(values, xlabel):
     Returns:
         A `matplotlib.figure.Figure`.
     """
-    labels, width = list(values.columns), 8
-    height = 0.9 + 0.26 * len(values) + _legend_height(labels, width)
-    figure = Figure(figsize=(width, height), layout="constrained")
+    labels = list(values.columns)
+    figure = Figure(figsize=(8, 0.9 + 0.26 * len(values)), layout="constrained")
     axis = figure.subplots()
     rows = range(len(values))
     for i, label in enumerate(labels):
@@ -209,9 +206,13 @@ def dots(values, xlabel):
 def boundaries(panels, extent, radius):
     """Regions of classifiers of two inputs, with their training samples, side by side.
 
+    Titles have the test accuracy, and of how much of the square the class is not that of the true
+    boundary.
+
     Args:
-        panels: by name, a `Dataset` with inputs (n, 2) and classes 0 and 1, and by how much the
-            output of class 1 leads at points of a square grid, row by row.
+        panels: by name, a `Dataset` with inputs (n, 2) and classes 0 and 1; by how much the output
+            of class 1, the inner one, leads at points of a square grid, row by row; and the test
+            accuracy in %.
         extent: of the grid, from 0 in all directions.
         radius: of the circle that is the true boundary, which is drawn dashed.
 
@@ -220,20 +221,24 @@ def boundaries(panels, extent, radius):
     """
     columns = min(_PANELS, len(panels))
     rows = -(-len(panels) // columns)
-    figure = Figure(figsize=(max(2.3 * columns, 5), 0.9 + 2.5 * rows), layout="constrained")
+    figure = Figure(figsize=(max(2.3 * columns, 5), 0.9 + 2.7 * rows), layout="constrained")
     axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     angle = np.linspace(0, 2 * np.pi, 200)
     circle = radius * np.cos(angle), radius * np.sin(angle)
     names = ("outer circle", "inner circle")  # classes 0 and 1
     fine = np.linspace(-extent, extent, _FINE)
-    for axis, (name, (samples, lead)) in zip(axes.ravel(), panels.items(), strict=False):
+    inside = np.hypot(*np.meshgrid(fine, fine)) < radius
+    for axis, (name, panel) in zip(axes.ravel(), panels.items(), strict=False):
+        samples, lead, accuracy = panel
         line = np.linspace(-extent, extent, len(lead))
         for _ in range(2):  # between the points of the grid, along one side and then the other
             lead = np.array([np.interp(fine, line, row) for row in lead]).T
         f = np.stack([-lead, lead], axis=-1)
         draw_regions(axis, f, fine, fine, samples.x_train, samples.y_train, names, size=12)
         axis.plot(*circle, "k--", lw=0.8, label="true boundary")
-        axis.set_title(name, fontsize=10)
+        wrong = ((lead > 0) != inside).mean()
+        words = f"test accuracy {accuracy:.1f} %\nwrong in {100 * wrong:.1f} % of the square"
+        axis.set_title(f"{name}\n{words}", fontsize=9)
         axis.set(aspect="equal", xlim=(-extent, extent), ylim=(-extent, extent))
     for axis in axes.ravel()[len(panels) :]:
         axis.set_axis_off()

@@ -104,11 +104,16 @@ def files(records):
     """The boundaries of each method's first run, and the curves of all runs."""
     first: dict = {}
     for settings, curves in sorted(records, key=lambda record: record[0]["seed"]):
-        first.setdefault(settings["method"], (settings, curves.attrs["lead"]))
+        first.setdefault(settings["method"], (settings, curves))
     panels = {
-        METHODS[method].label: (samples(first[method][0]), first[method][1])
+        METHODS[method].label: (
+            samples(settings),
+            curves.attrs["lead"],
+            tables.final(curves["test"]),
+        )
         for method in METHODS
         if method in first
+        for settings, curves in [first[method]]
     }
     return {
         "boundaries.png": draw.boundaries(panels, _EXTENT, sum(RADII) / 2),

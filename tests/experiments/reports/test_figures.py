@@ -4,6 +4,7 @@ import pytest
 
 from keras_mgs.experiments.reports import figures, tables
 from keras_mgs.experiments.studies import mnist
+from keras_mgs.experiments.training.methods import METHODS
 
 CELL = {"data": "d", "corruption": None, "network": "fcn", "strength": None, "epochs": 7}
 CELL |= {"batch_size": 32, "learning_rate": 0.1}
@@ -54,14 +55,24 @@ def test_panels_are_of_the_smallest_and_largest_set_and_of_four_noises():
     assert not any(legend.get_window_extent().overlaps(axis.bbox) for axis in figure.axes)
 
 
-@pytest.mark.parametrize("count", [1, 2, 5, 9, 14])
-def test_no_entry_of_a_legend_stands_alone_below_others(count):
-    rows = [CURVES.assign(test=50.0, label=f"method {i}", run=0) for i in range(count)]
-    figure = figures.curves(pd.concat(rows), "accuracy")
+@pytest.mark.parametrize("count", [1, 2, 5, 7, 9, 11, 14])
+def test_no_entry_of_a_legend_stands_alone_below_or_beside_others(count):
+    labels = [method.label for method in METHODS.values()][:count]
+    figure = figures.curves(
+        pd.concat(CURVES.assign(test=5.0, label=n, run=0) for n in labels), "accuracy"
+    )
     figure.draw_without_rendering()
-    tops = [text.get_window_extent().y0 for text in figure.legends[0].get_texts()]
-    in_last_row = sum(abs(y - min(tops)) < 1 for y in tops)
+    (legend,) = figure.legends
+    boxes = [text.get_window_extent() for text in legend.get_texts()]
+    assert len(boxes) == count
+    in_last_row = sum(abs(box.y0 - min(b.y0 for b in boxes)) < 1 for box in boxes)
+    in_last_column = sum(abs(box.x0 - boxes[-1].x0) < 1 for box in boxes)
     assert in_last_row > 1 or count == 1
+    # Seven leave one over in rows of two or three, and in the last column of any longer rows.
+    assert in_last_row == count or in_last_column > 1 or count == 7
+    whole = legend.get_window_extent()
+    assert whole.x0 >= 0 and whole.x1 <= figure.bbox.x1 and whole.y0 >= 0
+    assert not any(whole.overlaps(axis.get_tightbbox()) for axis in figure.axes)
 
 
 def test_a_panel_without_runs_of_a_method_keeps_its_style():
@@ -80,10 +91,16 @@ def test_a_boundary_is_drawn_where_the_lead_changes_its_sign(known):
 
     line = np.linspace(-2, 2, 81)
     lead = 1 - np.hypot(*np.meshgrid(line, line)) if known else np.full((81, 81), -1.0)
-    figure = figures.boundaries({"MGS": (Samples, lead.tolist())}, 2.0, 0.75)
+    figure = figures.boundaries({"MGS": (Samples, lead.tolist(), 86.64)}, 2.0, 0.75)
     figure.draw_without_rendering()
     (axis,), (legend,) = figure.axes, figure.legends
     assert not legend.get_window_extent().overlaps(axis.get_tightbbox())
+    # A disc of radius 1 in place of one of 0.75, or no disc, in a square of 16.
+    wrong = np.pi * (1 - 0.75**2) / 16 if known else np.pi * 0.75**2 / 16
+    name, accuracy, share = axis.get_title().split("\n")
+    assert (name, accuracy) == ("MGS", "test accuracy 86.6 %")
+    assert share.endswith(" % of the square")
+    assert float(share.split()[2]) == pytest.approx(100 * wrong, abs=0.1)
     region = np.asarray(axis.images[0].get_array())
     assert region[150, 0] == 0 and region[150, 150] == known
     contours = [c for c in axis.collections if "Contour" in type(c).__name__]
