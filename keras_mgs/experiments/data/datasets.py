@@ -128,6 +128,7 @@ def sample(
             motion_blur.randomly_blurred(x_train, blur_train),
             motion_blur.randomly_blurred(x_test, blur_test),
         )
+    y_clean = y_train if classification else None
     if classification:
         y_train = noise.corrupt_labels(
             noise_kind, x_train, y_train, label_noise, raw.outputs, noisy
@@ -140,6 +141,7 @@ def sample(
         y_train=y_train,
         x_test=images.scale(x_test),
         y_test=y_test,
+        y_clean=y_clean,
     )
 
 

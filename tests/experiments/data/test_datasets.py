@@ -249,6 +249,31 @@ def test_a_dataset_has_the_noise_of_its_kind(kind):
     assert np.mean(clean.y_train != noisy.y_train) == pytest.approx(expected, abs=0.03)
 
 
+@pytest.mark.parametrize("kind", NOISES)
+def test_a_dataset_knows_its_noise(kind):
+    clean, noisy = load("digits"), load("digits", label_noise=0.4, noise_kind=kind)
+    np.testing.assert_array_equal(noisy.y_clean, clean.y_train)
+    for i, j in np.ndindex(10, 10):
+        of_class = noisy.y_train[clean.y_train == i]
+        assert noisy.noise_matrix[i, j] == pytest.approx(np.mean(of_class == j), rel=1e-9)
+    assert noisy.noise_share == np.mean(noisy.y_train != clean.y_train) > 0.3
+    if kind == "pair":
+        assert np.count_nonzero(noisy.noise_matrix) == 20
+    np.testing.assert_array_equal(clean.noise_matrix, np.eye(10))
+    assert clean.noise_share == 0
+
+
+def test_the_noise_of_a_class_without_training_samples_is_none():
+    x, y = np.zeros((3, 2), "float32"), np.array([0, 2, 0], "int32")
+    data = Dataset("d", "classification", x, y, x, y, y_clean=np.array([0, 0, 2], "int32"))
+    expected = [[0.5, 0, 0.5], [0, 1, 0], [1, 0, 0]]
+    np.testing.assert_array_equal(data.noise_matrix, expected)
+    assert data.noise_share == pytest.approx(2 / 3)
+    as_it_is = Dataset("d", "classification", x, y, x, y)
+    np.testing.assert_array_equal(as_it_is.noise_matrix, np.eye(3))
+    assert as_it_is.noise_share == 0
+
+
 def test_target_noise_has_the_given_deviation():
     y = np.full((4000, 3), 50, np.float32)
     noisy = add_target_noise(y, 2.5, np.random.default_rng(0))
