@@ -214,7 +214,7 @@ def table(records):
 
 
 def _leads(rows, finals):
-    """Of each row what `ahead` says of its runs, which have these final scores, and those of MGS."""
+    """Of each row what `ahead` says of its runs, whose final scores these are, and those of MGS."""
     keys = [tuple(row[name] for name in _ALL) for row in rows]
     of_mgs = {
         key: final

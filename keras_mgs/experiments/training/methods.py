@@ -177,8 +177,8 @@ def _mgs(penalty):
 # cross-entropy on motion-blurred MNIST with 60 % of the labels resampled, and of the loss gradient
 # by the inputs (0.3 to 3000) and log det K (1e-6 to 0.01) on the digits with 50 %. Of bootstrapping
 # (0.1, 0.2, 0.4, 0.6, 0.8), early-learning regularisation (1, 3, 7, 10) and co-teaching (5, 10, 20,
-# 40 epochs) it is the best final test accuracy of LeNet-5 on the digits with 50 % of the labels wrong
-# as a weak model mistakes them, over two runs of 60 epochs; no result is reported on these.
+# 40 epochs) they are the best of two runs of 60 epochs of LeNet-5 on the digits with 50 % of the
+# labels as a weak model mistakes them, of which no result is reported.
 METHODS = {
     "unregularised": Method("unregularised"),
     "weight_decay": Method("weight decay", 5e-4, options=lambda s: {"weight_decay": s}),
