@@ -175,12 +175,10 @@ class CoTeaching(_Wrapper):
         forgotten = self.share * ops.minimum(self.epoch / self.strength, 1)
         size = ops.cast(ops.shape(x)[0], self.epoch.dtype)
         kept = ops.maximum(ops.floor((1 - forgotten) * size), 1)
-        least = [
-            ops.cast(ops.argsort(ops.argsort(loss)), kept.dtype) < kept for loss in losses
-        ]  # of all ranks
+        ranks = [ops.cast(ops.argsort(ops.argsort(loss)), kept.dtype) for loss in losses]
         taught = [
-            ops.sum(ops.where(chosen, loss, 0)) / kept
-            for loss, chosen in zip(losses, reversed(least), strict=True)
+            ops.sum(ops.where(rank < kept, loss, 0)) / kept
+            for loss, rank in zip(losses, reversed(ranks), strict=True)
         ]
         return outputs[0], sum(taught) + sum(self.losses)
 

@@ -180,8 +180,10 @@ def cross_entropy():
 
 
 def classifier():
-    """A network of three inputs and three classes, and one of the same weights for a slow loop."""
-    build = [keras.Input((3,)), keras.layers.Dense(4, "tanh"), keras.layers.Dense(3)]
+    """A network with weight decay, and one of the same weights for a slow loop."""
+    decay = keras.regularizers.L2(0.01)
+    hidden = keras.layers.Dense(4, "tanh", kernel_regularizer=decay)
+    build = [keras.Input((3,)), hidden, keras.layers.Dense(3)]
     network = keras.Sequential(build)
     loop = keras.models.clone_model(network)
     loop.set_weights(network.get_weights())
@@ -189,9 +191,9 @@ def classifier():
 
 
 def step(network, loss, rate=0.125):
-    """A step of plain gradient descent, of a loss that is written down; what the loss was."""
+    """A step down the gradient of a loss that is written down, and weight decay; its value."""
     with tf.GradientTape() as tape:
-        value = loss(network)
+        value = loss(network) + sum(network.losses)
     for w, g in zip(
         network.trainable_variables, tape.gradient(value, network.trainable_variables), strict=True
     ):
@@ -219,6 +221,7 @@ def test_forward_correction_takes_the_steps_of_an_eager_loop():
             return -tf.reduce_mean(tf.math.log(tf.gather(p, y, batch_dims=1)))
 
         by_hand = -np.log((np.exp(log_softmax(loop(x).numpy())) @ matrix)[np.arange(8), y]).mean()
+        by_hand += float(sum(loop.losses))
         assert float(model.loss_of(tf.constant(x), y)[1]) == pytest.approx(by_hand, rel=1e-9)
         model.reset_metrics()
         assert model.train_on_batch(x, y) == pytest.approx(step(loop, loss), rel=1e-6)
