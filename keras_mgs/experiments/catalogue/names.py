@@ -8,7 +8,7 @@ NETWORK_OF = {"images": "lenet5", "table": "fcn", "series": "gru"}  # of `compar
 METHODS = (
     *("unregularised", "weight_decay", "dropout", "loss_gradient", "loss_gradient_inputs", "mgs"),
     *("mgs_log_det", "adam", "cyclical", "early_stopping", "label_smoothing", "mixup", "sam"),
-    "generalised_cross_entropy",
+    *("generalised_cross_entropy", "bootstrapping", "forward_correction", "elr", "co_teaching"),
 )
 # Of the paper's tables, and what `compare` trains by default.
 PAPER = ("unregularised", "weight_decay", "dropout", "loss_gradient", "mgs")

@@ -33,6 +33,9 @@ STRENGTHS = {  # what `tune` tries; "auto" is no grid's, but has to hold its own
     "mixup": (0.2, 1.0, 8.0, 32.0),
     "sam": (0.01, 0.02, 0.05, 0.1),
     "generalised_cross_entropy": (0.3, 0.5, 0.7, 0.9),
+    "bootstrapping": (0.2, 0.4, 0.6, 0.8),
+    "elr": (1.0, 3.0, 7.0, 10.0),
+    "co_teaching": (5, 10, 20, 40),
 }
 ZOO_METHODS = (
     "unregularised",
@@ -309,6 +312,11 @@ class Compare(Settings):
         0.5,
     )
     noise: str = with_default(Zoo, "noise", "uniform")
+    missing: float = setting(
+        "share of the pixels, or of the numbers of a table or series, that are missing, drawn for "
+        "each training and test sample: pixels are black, numbers the mean of their feature",
+        0.0,
+    )
     training_size: int | None = setting(
         "training samples; by default 3000 of classes, 1000 of digits, all for regression",
         None,

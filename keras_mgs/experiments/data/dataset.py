@@ -23,6 +23,7 @@ class Dataset:
         y_train, y_test: int32 classes (n,), or float32 targets (n, t): of images in the data's own
             units, of tables and series standardised.
         centre, spread: of targets: a network learns (y - centre) / spread.
+        y_clean: int32 (n,), y_train as it was before labels were made wrong; None: as it is.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Dataset:
     y_test: np.ndarray
     centre: float = 0.0
     spread: float = 1.0
+    y_clean: np.ndarray | None = None
 
     @property
     def outputs(self) -> int:
@@ -40,6 +42,24 @@ class Dataset:
         if self.task == "regression":
             return self.y_train.shape[1]
         return 1 + int(max(self.y_train.max(), self.y_test.max()))
+
+    @property
+    def noise_matrix(self) -> np.ndarray:
+        """float64 (classes, classes), T: of the training samples of class i T[i, j] are called j.
+
+        A class that no training sample is of is never mistaken.
+        """
+        clean = self.y_train if self.y_clean is None else self.y_clean
+        counts = np.zeros((self.outputs, self.outputs))
+        np.add.at(counts, (clean, self.y_train), 1)
+        unseen = counts.sum(axis=1) == 0
+        counts[unseen, unseen] = 1
+        return counts / counts.sum(axis=1, keepdims=True)
+
+    @property
+    def noise_share(self) -> float:
+        """The share of the training labels that are wrong."""
+        return 0.0 if self.y_clean is None else float(np.mean(self.y_train != self.y_clean))
 
     @property
     def kind(self) -> str:

@@ -16,7 +16,7 @@ from sklearn.utils import resample
 
 from keras_mgs import checks
 from keras_mgs.experiments.catalogue.names import NOISES
-from keras_mgs.experiments.data import files, images, motion_blur, noise, tables, tabular
+from keras_mgs.experiments.data import files, images, missing, motion_blur, noise, tables, tabular
 from keras_mgs.experiments.data.dataset import Dataset
 
 NAMES = ("digits", "mnist", "mnist_corrupted", *tabular.TABLES)
@@ -38,6 +38,7 @@ def load(
     training_size: int | None = None,
     label_noise: float = 0.0,
     noise_kind: str = "uniform",
+    missing_share: float = 0.0,
     seed: int = 0,
 ) -> Dataset:
     """Loads a dataset, takes a training subset of it, and adds blur and label noise by the seed.
@@ -61,8 +62,10 @@ def load(
             deviation of Gaussian noise on the training targets, which those of tables and series
             are measured in.
         noise_kind: one of `names.NOISES`: how labels are made wrong.
-        seed: int >= 0. Split, subset, noise and blur have streams of their own, so that changing
-            one of them leaves the others as they were.
+        missing_share: float, how likely each value of a sample is missing, of training and test
+            samples alike: see `missing.remove`.
+        seed: int >= 0. Split, subset, noise, blur and missing values have streams of their own, so
+            that changing one of them leaves the others as they were.
 
     Returns:
         A `Dataset`; its test set is never subset or given label noise.
@@ -79,6 +82,7 @@ def load(
         training_size=training_size,
         label_noise=label_noise,
         noise_kind=noise_kind,
+        missing_share=missing_share,
         seed=seed,
     )
 
@@ -90,18 +94,20 @@ def sample(
     training_size: int | None = None,
     label_noise: float = 0.0,
     noise_kind: str = "uniform",
+    missing_share: float = 0.0,
     seed: int = 0,
 ) -> Dataset:
     """What `load` does with data that `read` gives at their full size, split by a generator.
 
     Args:
         read: of a NumPy `Generator`: a `Dataset`.
-        corruption, training_size, label_noise, noise_kind, seed: as for `load`.
+        corruption, training_size, label_noise, noise_kind, missing_share, seed: as for `load`.
     """
     _check_drawing(training_size, label_noise, seed)
     checks.choice("noise_kind", noise_kind, NOISES)
-    streams = np.random.SeedSequence(seed).spawn(5)
-    split, subset, noisy, blur_train, blur_test = map(np.random.default_rng, streams)
+    missing.check(missing_share)
+    streams = map(np.random.default_rng, np.random.SeedSequence(seed).spawn(7))
+    split, subset, noisy, blur_train, blur_test, missing_train, missing_test = streams
 
     raw = read(split)
     classification = raw.task == "classification"
@@ -128,6 +134,7 @@ def sample(
             motion_blur.randomly_blurred(x_train, blur_train),
             motion_blur.randomly_blurred(x_test, blur_test),
         )
+    y_clean = y_train if classification else None
     if classification:
         y_train = noise.corrupt_labels(
             noise_kind, x_train, y_train, label_noise, raw.outputs, noisy
@@ -136,10 +143,11 @@ def sample(
         y_train = noise.add_target_noise(y_train, label_noise, noisy)
     return dataclasses.replace(
         raw,
-        x_train=images.scale(x_train),
+        x_train=missing.remove(images.scale(x_train), missing_share, missing_train),
         y_train=y_train,
-        x_test=images.scale(x_test),
+        x_test=missing.remove(images.scale(x_test), missing_share, missing_test),
         y_test=y_test,
+        y_clean=y_clean,
     )
 
 

@@ -1,10 +1,13 @@
 """The main job: one network trained by several methods, side by side."""
 
+import math
 import os
 import warnings
 
 import keras
+import numpy as np
 import pandas as pd
+from scipy import stats
 
 from keras_mgs import checks, storage
 from keras_mgs.experiments.catalogue.names import (
@@ -35,8 +38,15 @@ _SCENARIO = (
     "batch_size",
     "epochs",
 )
-_LATER = {"noise": "uniform", "kind": "images", "target": None}  # not in records of their default
+_LATER = {  # not in records of their default
+    "noise": "uniform",
+    "kind": "images",
+    "target": None,
+    "missing": 0.0,
+}
 _ALL = (*_SCENARIO, "task", *_LATER)
+_AHEAD = ("ahead", "ahead_low", "ahead_high")  # of MGS, and the interval of it
+_FEWEST = 3  # runs that an interval is made of
 
 
 def plan(data="digits", **given):
@@ -58,6 +68,7 @@ def plan(data="digits", **given):
         training_size=chosen.training_size,
         label_noise=chosen.label_noise,
         noise_kind=chosen.noise,
+        missing_share=chosen.missing,
         seed=chosen.seed,
     )
     network = NETWORK_OF[samples.kind] if chosen.network is None else chosen.network
@@ -77,7 +88,7 @@ def plan(data="digits", **given):
             "strength": METHODS[method].strength,
             "training_size": len(samples.x_train),
             "label_noise": chosen.label_noise,
-            **_later(noise=chosen.noise),
+            **_later(noise=chosen.noise, missing=chosen.missing),
             "epochs": chosen.epochs,
             "batch_size": chosen.batch_size,
             "learning_rate": LEARNING_RATE,
@@ -133,6 +144,7 @@ def train(settings, data, network=None):
         task=settings["task"],
         kind=settings.get("kind", "images"),
         corruption=settings["corruption"],
+        missing_share=settings.get("missing", 0.0),
         **scenarios.drawing(settings),
     )
     return fitting.train(
@@ -161,19 +173,22 @@ def table(records):
     Returns:
         A `pandas.DataFrame`: the settings; runs; final, the mean of each run's last five
         measurements, and best, its best measurement, both as means over the runs with their
-        standard deviations, final_std and best_std; seconds of an epoch, the median; and
-        relative_seconds, by those of the unregularised network.
+        standard deviations, final_std and best_std; seconds of an epoch, the median;
+        relative_seconds, by those of the unregularised network; and `ahead` of MGS, where both have
+        at least three runs with the same seeds.
     """
-    rows = []
-    for cell, runs in tables.cells(records):
+    rows, finals = [], []
+    for cell, runs in tables.cells((s, curves.assign(seed=s["seed"])) for s, curves in records):
         best = "min" if cell["task"] == "regression" else "max"
         by_run = pd.DataFrame(
             {
+                "seed": [run["seed"].iloc[0] for run in runs],
                 "final": [tables.final(run["test"]) for run in runs],
                 "best": [run["test"].agg(best) for run in runs],
                 "seconds": [run["seconds"].median() for run in runs],
             }
         )
+        finals.append(by_run.set_index("seed")["final"])
         mean, std = by_run.mean(), by_run.std()
         rows.append(
             {
@@ -188,23 +203,70 @@ def table(records):
             }
         )
     if not rows:
-        return pd.DataFrame(columns=[*_ALL, "method", "runs", "final", "best", "seconds"])
+        return pd.DataFrame(columns=[*_ALL, "method", "runs", "final", "best", "seconds", *_AHEAD])
     made = pd.DataFrame(rows)
     plain = made[made["method"] == "unregularised"].drop_duplicates(list(_ALL))
     plain = plain.set_index(list(_ALL))["seconds"]
     scenario = pd.MultiIndex.from_frame(made[list(_ALL)])
-    return made.assign(relative_seconds=made["seconds"] / plain.reindex(scenario).to_numpy())
+    leads = pd.DataFrame(_leads(rows, finals), index=made.index)
+    relative = made["seconds"] / plain.reindex(scenario).to_numpy()
+    return made.assign(relative_seconds=relative).join(leads)
+
+
+def _leads(rows, finals):
+    """Of each row what `ahead` says of its runs, whose final scores these are, and those of MGS."""
+    keys = [tuple(row[name] for name in _ALL) for row in rows]
+    of_mgs = {
+        key: final
+        for key, row, final in zip(keys, rows, finals, strict=True)
+        if row["method"] == "mgs"
+    }
+    for key, row, final in zip(keys, rows, finals, strict=True):
+        if key not in of_mgs or row["method"] == "mgs":
+            yield dict.fromkeys(_AHEAD, math.nan)
+        else:
+            yield ahead(final, of_mgs[key], lowest=row["task"] == "regression")
+
+
+def ahead(scores, others, *, lowest=False):
+    """By how much scores are better than others of the same seeds, and how sure that is.
+
+    The interval has a level of 95 % and is of percentiles. BCa, SciPy's default, would correct it
+    for a skewness that so few differences do not tell, and has no value where all are the same.
+
+    Args:
+        scores, others: a `pandas.Series` each, of runs by their seeds.
+        lowest: whether the lowest score is the best.
+
+    Returns:
+        A dict: ahead, the mean of the differences, positive where `scores` are better; and
+        ahead_low and ahead_high, its bootstrap interval. NaN where less than three seeds are
+        common to both, or a training broke down.
+
+    Reference: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13.
+    """
+    gains = (others - scores if lowest else scores - others).loc[
+        scores.index.intersection(others.index)
+    ]
+    if len(gains) < _FEWEST or gains.isna().any():
+        return dict.fromkeys(_AHEAD, math.nan)
+    interval = stats.bootstrap(
+        (gains.to_numpy(),), np.mean, confidence_level=0.95, method="percentile", rng=0
+    ).confidence_interval
+    return dict(zip(_AHEAD, (gains.mean(), interval.low, interval.high), strict=True))
 
 
 def words(found):
     """What people read of the rows of `table`."""
     several = [name for name in _ALL if found[name].nunique(dropna=False) > 1]
+    compared = found["ahead"].notna().any()
     return [
         {
             **{name.replace("_", " "): str(row[name]) for name in several},
             "method": METHODS[row["method"]].label,
             "runs": str(row["runs"]),
             "final": _number(row, "final"),
+            **({"ahead of MGS (95 %)": _lead(row)} if compared else {}),
             "best epoch (needs test labels)": _number(row, "best"),
             "time": "" if pd.isna(row["relative_seconds"]) else f"× {row['relative_seconds']:.2f}",
         }
@@ -213,9 +275,19 @@ def words(found):
 
 
 def _number(row, name):
-    digits = 3 if _score(row) == "relative" else 1
-    mean, std = row[name], row[f"{name}_std"]
+    digits, mean, std = _digits(row), row[name], row[f"{name}_std"]
     return f"{mean:.{digits}f}" + ("" if pd.isna(std) else f" ± {std:.{digits}f}")
+
+
+def _lead(row):
+    if pd.isna(row["ahead"]):
+        return ""
+    mean, low, high = (f"{row[name]:+.{_digits(row)}f}" for name in _AHEAD)
+    return f"{mean} ({low} to {high})"
+
+
+def _digits(row):
+    return 3 if _score(row) == "relative" else 1
 
 
 def _score(settings):

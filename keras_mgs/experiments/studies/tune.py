@@ -47,6 +47,7 @@ def train(settings, data):
             y_train=samples.y_train[:kept],
             x_test=samples.x_train[kept:],
             y_test=samples.y_train[kept:],
+            y_clean=samples.y_clean[:kept],
         )
     return fitting.train(
         samples,

@@ -139,7 +139,9 @@ def score(samples, settings):
     x, y = samples.x_train, samples.y_train
     p, tests = np.empty((len(x), samples.outputs)), []
     for part, rest in _folds(y, settings):
-        some = dataclasses.replace(samples, x_train=x[part], y_train=y[part])
+        some = dataclasses.replace(
+            samples, x_train=x[part], y_train=y[part], y_clean=samples.y_clean[part]
+        )
         model, curves = fitting.fit(
             some,
             settings["network"],

@@ -105,7 +105,7 @@ def _pairs(methods, problem, task):
     for method in methods:
         if method == "fixed":
             yield from (("mgs", alpha) for alpha in problem.alphas)
-        elif task == "classification" or not METHODS[method].loss:
+        elif METHODS[method].task in (None, task):
             yield method, METHODS[method].strength
 
 

@@ -69,7 +69,7 @@ def fit(
     keras.utils.set_random_seed(seed)
     way = METHODS[method].at(strength)
     build = network if callable(network) else NETWORKS[network]
-    model = way.build(build, dataset.x_train.shape[1:], dataset.outputs)
+    model = way.build(build, dataset)
     samples = int(len(dataset.x_train) * (1 - way.validation))
     steps = epochs * -(-samples // batch_size)
     every = max(1, epochs // points)
@@ -96,7 +96,7 @@ def fit(
     clock = Clock()
     history = model.fit(
         dataset.x_train,
-        y_train,
+        way.targets(y_train),
         batch_size=batch_size,
         epochs=epochs,
         validation_split=way.validation,

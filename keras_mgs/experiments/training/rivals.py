@@ -85,3 +85,106 @@ class SAM(_Wrapper):
         for weight, value in zip(self.trainable_weights, before, strict=True):
             weight.assign(value)
         return outputs, loss, gradients
+
+
+class ForwardCorrection(_Wrapper):
+    """Minimises the cross-entropy of wrong labels as the noise makes them of the outputs.
+
+    That is −log Σ_i T[i, y] p_i, p being the softmax of the outputs, and T the noise matrix.
+
+    Args:
+        model: a built `keras.Model` with raw outputs for classes.
+        matrix: T (q, q): how likely a sample of class i is called j. Nobody has it in earnest.
+
+    Reference: Patrini et al., CVPR 2017.
+    """
+
+    def __init__(self, model, matrix):
+        super().__init__(model, None)
+        self.matrix = matrix
+
+    def loss_of(self, x, y):
+        outputs = self(x, training=True)
+        matrix = ops.convert_to_tensor(self.matrix, outputs.dtype)
+        likely = ops.transpose(ops.take(matrix, y, axis=1))  # (n, q): y of each class
+        log_p = ops.log_softmax(outputs) + ops.log(likely)
+        return outputs, sum(self.losses) - ops.mean(ops.logsumexp(log_p, axis=1))
+
+
+class ELR(_Wrapper):
+    """Early-learning regularisation: holds a sample's outputs near what they were at first.
+
+    The loss is the cross-entropy and strength · mean log(1 − ⟨p, t⟩). p is the softmax of the
+    outputs, clipped to [1e-4, 1 − 1e-4]; t, the target of a sample, begins at zero and becomes
+    β t + (1 − β) p / Σ p before each step, with β = 0.7.
+
+    Args:
+        model: a built `keras.Model` with raw outputs for classes.
+        strength: positive; λ of the reference.
+        samples: how many it is trained on. `fit` takes pairs of their classes and indices for y.
+
+    Reference: Liu et al., NeurIPS 2020.
+    """
+
+    memory = 0.7  # β
+
+    def __init__(self, model, strength, samples):
+        super().__init__(model, strength)
+        self.targets = self.add_weight(
+            (samples, model.output_shape[-1]), "zeros", trainable=False, name="targets"
+        )
+
+    def loss_of(self, x, y):
+        y, index = y
+        outputs, loss = super().loss_of(x, y)
+        p = ops.clip(ops.softmax(outputs), 1e-4, 1 - 1e-4)
+        new = ops.stop_gradient(p / ops.sum(p, axis=1, keepdims=True))
+        new = self.memory * ops.take(self.targets, index, axis=0) + (1 - self.memory) * new
+        self.targets.assign(ops.scatter_update(self.targets, index[:, None], new))
+        return outputs, loss + self.strength * ops.mean(ops.log(1 - ops.sum(p * new, axis=1)))
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        return super().compute_metrics(x, y[0], y_pred, sample_weight)
+
+
+class CoTeaching(_Wrapper):
+    """Two networks, each taught by the samples of a batch that the other has the least loss of.
+
+    In the epoch e, counted from 0, share · min(1, e / strength) of the samples of a batch teach
+    neither. The predictions are those of the first network, the loss is the sum of both.
+
+    Args:
+        model: a built `keras.Model` with raw outputs for classes; the other network is like it,
+            with first weights of its own.
+        strength: epochs until the share of wrong labels is left out; T_k of the reference.
+        share: of the labels that are wrong. Nobody has it in earnest.
+
+    Reference: Han et al., NeurIPS 2018.
+    """
+
+    def __init__(self, model, strength, share):
+        super().__init__(model, strength)
+        self.other, self.share = keras.models.clone_model(model), share
+        self.epoch = self.add_weight((), "zeros", trainable=False, name="epoch")
+
+    def loss_of(self, x, y):
+        outputs = [network(x, training=True) for network in (self.model, self.other)]
+        losses = [
+            keras.losses.sparse_categorical_crossentropy(y, f, from_logits=True) for f in outputs
+        ]
+        forgotten = self.share * ops.minimum(self.epoch / self.strength, 1)
+        size = ops.cast(ops.shape(x)[0], self.epoch.dtype)
+        kept = ops.maximum(ops.floor((1 - forgotten) * size), 1)
+        ranks = [ops.cast(ops.argsort(ops.argsort(loss)), kept.dtype) for loss in losses]
+        taught = [
+            ops.sum(ops.where(rank < kept, loss, 0)) / kept
+            for loss, rank in zip(losses, reversed(ranks), strict=True)
+        ]
+        return outputs[0], sum(taught) + sum(self.losses)
+
+
+class Epochs(keras.callbacks.Callback):
+    """Tells a model that has an `epoch` which it is in, counted from 0."""
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.model.epoch.assign(epoch)

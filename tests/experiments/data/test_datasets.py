@@ -21,6 +21,7 @@ from keras_mgs.experiments.data import datasets
 from keras_mgs.experiments.data.dataset import Dataset
 from keras_mgs.experiments.data.datasets import load
 from keras_mgs.experiments.data.files import read_npz
+from keras_mgs.experiments.data.missing import remove
 from keras_mgs.experiments.data.motion_blur import SEVERITIES, motion_blur
 from keras_mgs.experiments.data.noise import (
     add_target_noise,
@@ -247,6 +248,74 @@ def test_a_dataset_has_the_noise_of_its_kind(kind):
     assert same(clean, noisy, "x_train", "x_test", "y_test")
     expected = 0.27 if kind == "uniform" else 0.3
     assert np.mean(clean.y_train != noisy.y_train) == pytest.approx(expected, abs=0.03)
+
+
+@pytest.mark.parametrize("kind", NOISES)
+def test_a_dataset_knows_its_noise(kind):
+    clean, noisy = load("digits"), load("digits", label_noise=0.4, noise_kind=kind)
+    np.testing.assert_array_equal(noisy.y_clean, clean.y_train)
+    for i, j in np.ndindex(10, 10):
+        of_class = noisy.y_train[clean.y_train == i]
+        assert noisy.noise_matrix[i, j] == pytest.approx(np.mean(of_class == j), rel=1e-9)
+    assert noisy.noise_share == np.mean(noisy.y_train != clean.y_train) > 0.3
+    if kind == "pair":
+        assert np.count_nonzero(noisy.noise_matrix) == 20
+    np.testing.assert_array_equal(clean.noise_matrix, np.eye(10))
+    assert clean.noise_share == 0
+
+
+def test_the_noise_of_a_class_without_training_samples_is_none():
+    x, y = np.zeros((3, 2), "float32"), np.array([0, 2, 0], "int32")
+    data = Dataset("d", "classification", x, y, x, y, y_clean=np.array([0, 0, 2], "int32"))
+    expected = [[0.5, 0, 0.5], [0, 1, 0], [1, 0, 0]]
+    np.testing.assert_array_equal(data.noise_matrix, expected)
+    assert data.noise_share == pytest.approx(2 / 3)
+    as_it_is = Dataset("d", "classification", x, y, x, y)
+    np.testing.assert_array_equal(as_it_is.noise_matrix, np.eye(3))
+    assert as_it_is.noise_share == 0
+
+
+@settings(max_examples=20, deadline=None)
+@given(seeds, st.sampled_from([(50, 8, 8, 3), (400, 6), (100, 4, 3)]), st.floats(0.05, 0.95))
+def test_missing_values_are_the_share_and_zero_and_of_a_pixel_all_channels(seed, shape, share):
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=shape).astype("float32")
+    before = x.copy()
+    found = remove(x, share, rng)
+    np.testing.assert_array_equal(x, before)
+    gone = found == 0
+    np.testing.assert_array_equal(found[~gone], x[~gone])
+    assert found.dtype == x.dtype
+    if len(shape) == 4:
+        assert (gone.all(axis=-1) == gone.any(axis=-1)).all()
+        gone = gone[..., 0]
+    assert abs(gone.mean() - share) < 5 * math.sqrt(share * (1 - share) / gone.size)
+
+
+def test_missing_values_are_drawn_anew_for_every_sample_and_leave_all_else():
+    whole, holed = (
+        load("digits", label_noise=0.5),
+        load("digits", label_noise=0.5, missing_share=0.3),
+    )
+    assert same(whole, holed, "y_train", "y_test", "y_clean")
+    gone = (whole.x_train > 0) & (holed.x_train == 0)
+    assert len(np.unique(gone.reshape(len(gone), -1), axis=0)) == len(gone)
+    assert not np.array_equal(gone[:700], (whole.x_test > 0)[:700] & (holed.x_test[:700] == 0))
+    again = load("digits", label_noise=0.5, missing_share=0.3)
+    assert same(holed, again)
+    assert same(load("digits", label_noise=0.5, missing_share=0.0), whole)
+
+
+def test_a_missing_feature_of_a_table_is_its_mean():
+    whole, holed = load("wine"), load("wine", missing_share=0.25)
+    assert 0.2 < np.mean(holed.x_train == 0) < 0.3 and 0.2 < np.mean(holed.x_test == 0) < 0.3
+    assert np.abs(whole.x_train.mean(axis=0)).max() < 1e-5  # so 0 is the mean
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.1, float("nan"), "half", True, None])
+def test_a_share_of_missing_values_is_refused(share):
+    with pytest.raises(ValueError, match="`missing` must be a share between 0 and 1. Received"):
+        load("digits", missing_share=share)
 
 
 def test_target_noise_has_the_given_deviation():

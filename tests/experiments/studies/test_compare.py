@@ -1,3 +1,5 @@
+import itertools
+
 import keras
 import numpy as np
 import pandas as pd
@@ -106,6 +108,109 @@ def test_the_table_is_the_mean_of_the_last_five_then_over_runs():
 def test_one_run_has_no_spread_and_no_unregularised_run_no_ratio():
     (line,) = compare.words(compare.table([record("dropout", 0)]))
     assert line["final"] == "7.0" and line["time"] == ""
+
+
+def every_resample(values):
+    """The means of all samples with replacement, which a bootstrap draws from."""
+    return np.array([np.mean(drawn) for drawn in itertools.product(values, repeat=len(values))])
+
+
+@pytest.mark.parametrize("lowest", [False, True])
+@pytest.mark.parametrize("count", [3, 5])
+def test_the_lead_is_the_mean_difference_of_equal_seeds_and_its_interval(count, lowest):
+    rng = np.random.default_rng(0)
+    ours = pd.Series(rng.normal(70, 3, 6), index=[5, 4, 3, 2, 1, 0])
+    theirs = pd.Series(rng.normal(75, 3, count), index=range(count))
+    gains = [theirs[seed] - ours[seed] for seed in range(count)]
+    gains = [-gain for gain in gains] if lowest else gains
+    found = compare.ahead(theirs, ours, lowest=lowest)
+    assert found["ahead"] == pytest.approx(np.mean(gains), rel=1e-9)
+    means = every_resample(gains)
+    for end, tail in (("ahead_low", 0.025), ("ahead_high", 0.975)):
+        assert np.mean(means < found[end] - 1e-9) <= tail + 0.01
+        assert np.mean(means <= found[end] + 1e-9) >= tail - 0.01
+    assert found == compare.ahead(theirs, ours, lowest=lowest)  # nothing is left to chance
+
+
+def test_differences_that_are_all_the_same_have_an_interval_of_no_width():
+    scores = pd.Series([1.0, 2.0, 3.0])
+    found = compare.ahead(scores + 2, scores)
+    assert list(found.values()) == [2, 2, 2]
+
+
+@pytest.mark.parametrize("change", ["two runs", "other seeds", "broken down"])
+def test_there_is_no_lead_of_too_few_runs_of_the_same_seeds(change):
+    scores = pd.Series([1.0, 2.0, 3.0, 4.0])
+    other = {
+        "two runs": scores[:2],
+        "other seeds": pd.Series([1.0, 2.0, 3.0, 4.0], index=[2, 3, 4, 5]),
+        "broken down": pd.Series([1.0, 2.0, float("nan"), 4.0]),
+    }[change]
+    assert np.isnan(list(compare.ahead(other, scores).values())).all()
+
+
+def test_the_table_tells_by_how_much_each_method_is_ahead_of_mgs():
+    def runs(method, gains, task="classification", **changed):
+        for seed, gain in enumerate(gains):
+            settings, curves = record(method, seed, task)
+            yield {**settings, **changed}, curves.assign(test=curves["test"] + gain)
+
+    records = [
+        *runs("mgs", [0, 0, 0]),
+        *runs("elr", [1, 2, 6]),
+        *runs("dropout", [1, 2]),
+        *runs("mgs", [0, 0, 0], label_noise=0.3),
+        *runs("elr", [-1, -1, -4], label_noise=0.3),
+        *runs("elr", [1, 1, 1], label_noise=0.2),  # where there is no MGS
+    ]
+    found = compare.table(records)
+    leads = {(r["label_noise"], r["method"]): r for r in found.to_dict("records")}
+    assert leads[0.5, "elr"]["ahead"] == pytest.approx(3)
+    assert leads[0.5, "elr"]["ahead_low"] == 1 and leads[0.5, "elr"]["ahead_high"] == 6
+    known = {key for key, row in leads.items() if not np.isnan(row["ahead"])}
+    assert known == {(0.5, "elr"), (0.3, "elr")}
+    lines = [line["ahead of MGS (95 %)"] for line in compare.words(found)]
+    assert "+3.0 (+1.0 to +6.0)" in lines and "-2.0 (-4.0 to -1.0)" in lines
+    assert lines.count("") == 4
+    of_error = [*runs("mgs", [0] * 3, "regression"), *runs("sam", [1, 2, 3], "regression")]
+    assert compare.table(of_error)["ahead"].tolist()[-1] == pytest.approx(-2)
+    few = compare.words(compare.table([*runs("mgs", [0, 0]), *runs("elr", [1, 1])]))
+    assert not any("ahead" in heading for line in few for heading in line)
+
+
+def test_values_are_missing_in_training_and_test_samples_and_old_records_miss_none(
+    small_digits, tmp_path, monkeypatch
+):
+    given = {"methods": ("unregularised",), "runs": 1, "epochs": 1}
+    (plain,) = compare.plan(data=small_digits, **given)
+    assert "missing" not in plain
+    seen = []
+    train = compare.fitting.train
+    monkeypatch.setattr(
+        compare.fitting, "train", lambda data, *a, **o: seen.append(data) or train(data, *a, **o)
+    )
+    done(small_digits, tmp_path / "out", **given)
+    found = done(small_digits, tmp_path / "out", missing=0.5, **given)
+    assert found["missing"].tolist() == [0, 0.5]
+    assert [line["missing"] for line in compare.words(found)] == ["0.0", "0.5"]
+    whole, holed = seen
+    for x, before in ((holed.x_train, whole.x_train), (holed.x_test, whole.x_test)):
+        assert 0.4 < np.mean(x[before > 0] == 0) < 0.6
+        assert (x[x > 0] == before[x > 0]).all()
+    np.testing.assert_array_equal(holed.y_train, whole.y_train)
+    with pytest.raises(ValueError, match="`missing` must be a share.*Received: missing=1.5"):
+        compare.plan(data=small_digits, missing=1.5)
+
+
+def test_a_comparison_with_rivals_is_done_and_goes_on(small_digits, tmp_path):
+    given = {"methods": ("elr", "co_teaching"), "runs": 1, "epochs": 2, "noise": "pair"}
+    first = done(small_digits, tmp_path / "out", **given)
+    assert first["method"].tolist() == ["elr", "co_teaching"]
+    before = {path: path.read_bytes() for path in (tmp_path / "out" / "runs").iterdir()}
+    next(iter(before)).unlink()
+    again = done(small_digits, tmp_path / "out", **given)
+    pd.testing.assert_series_equal(first["final"], again["final"])
+    assert {path: path.read_bytes() for path in list(before)[1:]} == dict(list(before.items())[1:])
 
 
 def test_the_figure_has_a_line_for_each_method_and_one_legend_below():

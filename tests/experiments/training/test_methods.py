@@ -1,3 +1,4 @@
+import dataclasses
 import functools
 
 import keras
@@ -13,11 +14,13 @@ from keras_mgs.experiments.training.methods import (
     CYCLES,
     METHODS,
     Triangular,
+    bootstrapping,
+    check_task,
     generalised_cross_entropy,
     label_smoothing,
 )
 from keras_mgs.experiments.training.networks import fcn
-from keras_mgs.experiments.training.rivals import SAM, Mixup
+from keras_mgs.experiments.training.rivals import ELR, SAM, CoTeaching, ForwardCorrection, Mixup
 
 CROSS_ENTROPY = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
@@ -159,6 +162,176 @@ def test_sam_takes_the_steps_of_an_eager_loop():
         assert model.train_on_batch(x, y) == pytest.approx(float(loss), rel=1e-6)
         for found, expected in zip(network.get_weights(), loop.get_weights(), strict=True):
             np.testing.assert_allclose(found, expected, atol=1e-9)
+
+
+@pytest.mark.usefixtures("float64")
+def test_bootstrapping_is_that_of_its_paper():
+    f, y = np.random.default_rng(0).normal(size=(5, 3)), np.array([0, 2, 1, 1, 0])
+    log_p = log_softmax(f)
+    labels = 0.8 * np.eye(3)[y] + 0.2 * np.eye(3)[log_p.argmax(axis=1)]
+    assert (log_p.argmax(axis=1) != y).any()
+    found = bootstrapping(y, tf.constant(f), 0.2)
+    np.testing.assert_allclose(found, -(labels * log_p).sum(axis=1), rtol=1e-9)
+
+
+def cross_entropy():
+    """In the precision of the test that asks for it."""
+    return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+
+def classifier():
+    """A network with weight decay, and one of the same weights for a slow loop."""
+    decay = keras.regularizers.L2(0.01)
+    hidden = keras.layers.Dense(4, "tanh", kernel_regularizer=decay)
+    build = [keras.Input((3,)), hidden, keras.layers.Dense(3)]
+    network = keras.Sequential(build)
+    loop = keras.models.clone_model(network)
+    loop.set_weights(network.get_weights())
+    return network, loop
+
+
+def step(network, loss, rate=0.125):
+    """A step down the gradient of a loss that is written down, and weight decay; its value."""
+    with tf.GradientTape() as tape:
+        value = loss(network) + sum(network.losses)
+    for w, g in zip(
+        network.trainable_variables, tape.gradient(value, network.trainable_variables), strict=True
+    ):
+        w.assign_sub(rate * g)
+    return float(value)
+
+
+def assert_same_weights(found, expected):
+    for a, b in zip(found.get_weights(), expected.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.usefixtures("float64")
+def test_forward_correction_takes_the_steps_of_an_eager_loop():
+    rng = np.random.default_rng(0)
+    network, loop = classifier()
+    matrix = np.array([[0.7, 0.3, 0.0], [0.1, 0.9, 0.0], [0.2, 0.2, 0.6]])
+    model = ForwardCorrection(network, matrix)
+    model.compile(keras.optimizers.SGD(0.125), cross_entropy())
+    for _ in range(3):
+        x, y = rng.normal(size=(8, 3)), rng.integers(3, size=8)
+
+        def loss(network, x=x, y=y):
+            p = tf.nn.softmax(network(x)) @ matrix  # of the wrong labels
+            return -tf.reduce_mean(tf.math.log(tf.gather(p, y, batch_dims=1)))
+
+        by_hand = -np.log((np.exp(log_softmax(loop(x).numpy())) @ matrix)[np.arange(8), y]).mean()
+        by_hand += float(sum(loop.losses))
+        assert float(model.loss_of(tf.constant(x), y)[1]) == pytest.approx(by_hand, rel=1e-9)
+        model.reset_metrics()
+        assert model.train_on_batch(x, y) == pytest.approx(step(loop, loss), rel=1e-6)
+        assert_same_weights(network, loop)
+
+
+@pytest.mark.usefixtures("float64")
+def test_elr_takes_the_steps_of_an_eager_loop():
+    rng = np.random.default_rng(0)
+    network, loop = classifier()
+    inputs, classes = 5 * rng.normal(size=(6, 3)), rng.integers(3, size=6)
+    model = ELR(network, 3.0, samples=6)
+    model.compile(keras.optimizers.SGD(0.125), cross_entropy())
+    targets = np.zeros((6, 3))
+    for index in ([4, 0, 3], [1, 0, 2], [0, 4, 5], [3, 2, 1]):
+        x, y = inputs[index], classes[index]
+        p = np.clip(np.exp(log_softmax(loop(x).numpy())), 1e-4, 1 - 1e-4)
+        targets[index] = 0.7 * targets[index] + 0.3 * p / p.sum(axis=1, keepdims=True)
+
+        def loss(network, x=x, y=y, t=targets[index]):
+            p = tf.clip_by_value(tf.nn.softmax(network(x)), 1e-4, 1 - 1e-4)
+            return cross_entropy()(y, network(x)) + 3 * tf.reduce_mean(
+                tf.math.log(1 - tf.reduce_sum(p * t, axis=1))
+            )
+
+        model.reset_metrics()
+        found = model.train_on_batch(x, (y, np.array(index)))
+        assert found == pytest.approx(step(loop, loss), rel=1e-6)
+        np.testing.assert_allclose(model.targets.numpy(), targets, rtol=1e-9)
+        assert_same_weights(network, loop)
+
+
+def test_elr_knows_each_sample_by_its_number_in_whatever_order_it_comes(shapes):
+    options = {"batch_size": 16, "seed": 0, "learning_rate": 1e-12}
+    for epochs, weight in ((1, 0.3), (3, 1 - 0.7**3)):
+        model, _ = fitting.fit(shapes, "fcn", "elr", epochs=epochs, **options)
+        p = np.exp(log_softmax(model.predict(shapes.x_train, verbose=0)))
+        np.testing.assert_allclose(model.targets.numpy(), weight * p, rtol=1e-4)
+
+
+@pytest.mark.usefixtures("float64")
+def test_co_teaching_takes_the_steps_of_an_eager_loop():
+    rng = np.random.default_rng(0)
+    network, loop = classifier()
+    model = CoTeaching(network, 4, share=0.5)
+    other = keras.models.clone_model(network)
+    other.set_weights(model.other.get_weights())
+    model.compile(keras.optimizers.SGD(0.125), cross_entropy())
+    for epoch, kept in enumerate((8, 7, 6, 5, 4, 4)):
+        x, y = rng.normal(size=(8, 3)), rng.integers(3, size=8)
+        losses = [-log_softmax(net(x).numpy())[np.arange(8), y] for net in (loop, other)]
+        first, second = (sorted(range(8), key=each.__getitem__)[:kept] for each in losses)
+        assert kept == 8 or set(first) != set(second)
+
+        expected = 0
+        for net, chosen in ((loop, second), (other, first)):
+            expected += step(net, lambda n, x=x[chosen], y=y[chosen]: cross_entropy()(y, n(x)))
+        model.epoch.assign(epoch)
+        model.reset_metrics()
+        assert model.train_on_batch(x, y) == pytest.approx(expected, rel=1e-6)
+        assert_same_weights(network, loop)
+        assert_same_weights(model.other, other)
+
+
+def test_co_teaching_counts_epochs_and_predicts_with_the_network_that_others_train(shapes):
+    model, _ = fitting.fit(shapes, "fcn", "co_teaching", epochs=3, batch_size=16, seed=0)
+    assert float(model.epoch.numpy()) == 2
+    x = shapes.x_test
+    np.testing.assert_array_equal(model.predict_on_batch(x), model.model.predict_on_batch(x))
+    options = {"epochs": 1, "batch_size": 16, "seed": 0, "learning_rate": 1e-12}
+    plain, taught = (
+        fitting.fit(shapes, "fcn", m, **options)[0] for m in ("dropout", "co_teaching")
+    )
+    np.testing.assert_allclose(plain.get_weights()[0], taught.model.get_weights()[0], atol=1e-6)
+    assert np.abs(taught.other.get_weights()[0] - plain.get_weights()[0]).max() > 0.01
+
+
+def test_a_method_that_knows_the_noise_knows_that_of_its_data(shapes):
+    wrong = (shapes.y_train + (np.arange(40) < 10)) % 4
+    noisy = dataclasses.replace(shapes, y_train=wrong, y_clean=shapes.y_train)
+    options = {"epochs": 1, "batch_size": 16, "seed": 0}
+    corrected, _ = fitting.fit(noisy, "fcn", "forward_correction", **options)
+    np.testing.assert_array_equal(corrected.matrix, noisy.noise_matrix)
+    taught, _ = fitting.fit(noisy, "fcn", "co_teaching", **options)
+    assert taught.share == 0.25
+    for name in ("forward_correction", "co_teaching"):
+        assert METHODS[name].label.endswith("(noise known)")
+
+
+def test_forward_correction_of_clean_labels_is_the_unregularised_network(shapes):
+    options = {"epochs": 3, "batch_size": 16, "seed": 0, "learning_rate": 0.01}
+    plain, corrected = (
+        fitting.fit(shapes, "fcn", method, **options)[0]
+        for method in ("unregularised", "forward_correction")
+    )
+    for a, b in zip(plain.get_weights(), corrected.model.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        *("label_smoothing", "generalised_cross_entropy"),
+        *("bootstrapping", "forward_correction", "elr", "co_teaching"),
+    ],
+)
+def test_a_method_for_classes_is_refused_for_a_regression(method):
+    check_task(["mgs", method], "classification")
+    with pytest.raises(ValueError, match=f"no classes. Received: {method}. Leave"):
+        check_task(["mgs", method], "regression")
 
 
 def test_early_stopping_reports_the_best_epoch_so_far(shapes):
