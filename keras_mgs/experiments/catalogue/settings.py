@@ -265,6 +265,11 @@ class Zoo(Settings):
     )
     runs: int = with_default(Trained, "runs", dataclasses.MISSING)
     noise: str = setting(_NOISE, "uniform", choices=NOISES)
+    missing: float = setting(
+        "share of the pixels, or of the numbers of a table or series, that are missing, drawn for "
+        "each training and test sample: pixels are black, numbers the mean of their feature",
+        0.0,
+    )
     epochs: int | None = setting("epochs of every run, which are otherwise the problem's", None)
     seed: int = with_default(Trained, "seed", 0)
 
@@ -312,11 +317,7 @@ class Compare(Settings):
         0.5,
     )
     noise: str = with_default(Zoo, "noise", "uniform")
-    missing: float = setting(
-        "share of the pixels, or of the numbers of a table or series, that are missing, drawn for "
-        "each training and test sample: pixels are black, numbers the mean of their feature",
-        0.0,
-    )
+    missing: float = with_default(Zoo, "missing", 0.0)
     training_size: int | None = setting(
         "training samples; by default 3000 of classes, 1000 of digits, all for regression",
         None,

@@ -22,7 +22,8 @@ SCENARIO = (
     "training_size",
     "epochs",
 )
-_ALL = (*SCENARIO, "noise")  # which records made before there were kinds of noise lack
+_LATER = {"noise": "uniform", "missing": 0.0}  # not in records of their default
+_ALL = (*SCENARIO, *_LATER)
 HALVES = ("development", "held-out")  # what rules are chosen on, and what they are judged on
 _GRID = len(PROBLEMS["fcn"].alphas)
 HELPS = {"classification": 1.0, "regression": 2.0}  # points; % of the error: what is no chance
@@ -50,7 +51,7 @@ def table(records):
     """
     rows = [
         {
-            "noise": "uniform",
+            **_LATER,
             **settings,
             "final": _score(settings["task"], tables.final(curves["test"])),
             "alpha": curves["mgs_alpha"].iloc[-1] if "mgs_alpha" in curves else math.nan,
@@ -165,8 +166,10 @@ def words(found):
 
 
 def _name(row):
-    """The problem's, and how its labels are wrong if it is not as usual."""
-    return f"{row['problem']}" + (f" ({row['noise']})" if row["noise"] != "uniform" else "")
+    """The problem's, and how its labels are wrong and what is missing if it is not as usual."""
+    unusual = [row["noise"]] if row["noise"] != "uniform" else []
+    unusual += [f"{row['missing']:.0%} missing"] if row["missing"] else []
+    return f"{row['problem']}" + (f" ({', '.join(unusual)})" if unusual else "")
 
 
 def _half(row):

@@ -9,7 +9,7 @@ import keras
 from keras_mgs import checks
 from keras_mgs.experiments.catalogue.problems import PROBLEMS
 from keras_mgs.experiments.catalogue.settings import Zoo
-from keras_mgs.experiments.data import datasets, tabular
+from keras_mgs.experiments.data import datasets, missing, tabular
 from keras_mgs.experiments.reports import gaps, tables
 from keras_mgs.experiments.reports.gaps import HALVES, HELPS, SCENARIO
 from keras_mgs.experiments.runs import scenarios
@@ -48,6 +48,7 @@ def plan(data=None, **given):
     for name in data:
         checks.choice("data", name, tuple(FILES))
     chosen = Zoo(data=data, **given)
+    missing.check(chosen.missing)
     problems = _chosen(chosen.problems, data)
     tasks = {
         name: _task(problem, data.get(problem.data), chosen.seed)
@@ -66,6 +67,7 @@ def plan(data=None, **given):
             "training_size": problem.training_size,
             "label_noise": problem.label_noise,
             **scenarios.noise(chosen.noise if tasks[name] == "classification" else "uniform"),
+            **({"missing": chosen.missing} if chosen.missing else {}),
             "optimizer": problem.optimizer,
             "learning_rate": problem.learning_rate,
             "batch_size": problem.batch_size,
@@ -129,7 +131,8 @@ def train(settings, data=None):
     """The curves of one run of `plan`; `data` as there, of the same content."""
     keras.backend.clear_session()  # or a worker grows from run to run
     file = (data or {}).get(settings["data"])
-    samples = _load(settings["data"], file, **scenarios.drawing(settings))
+    gone = settings.get("missing", 0.0)
+    samples = _load(settings["data"], file, missing_share=gone, **scenarios.drawing(settings))
     return fitting.train(
         samples,
         settings["network"],

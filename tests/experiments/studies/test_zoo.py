@@ -111,6 +111,21 @@ def test_labels_are_wrong_in_the_way_that_is_asked_for():
     assert [line["problem"] for line in zoo.words(found)][:2] == ["p", "p (pair)"]
 
 
+def test_values_are_missing_where_that_is_asked_for(monkeypatch):
+    settings = zoo.plan(**SMALL, missing=0.4)
+    assert [s["missing"] for s in settings] == [0.4] * 4 and "missing" not in zoo.plan(**SMALL)[0]
+    seen = []
+    monkeypatch.setattr(zoo.fitting, "train", lambda samples, *_, **__: seen.append(samples))
+    zoo.train(settings[-1])
+    assert 0.3 < (seen[0].x_train == 0).mean() < 0.5
+    runs = [record("mgs", 60.0, "auto"), record("mgs", 70.0, "auto", missing=0.4, noise="pair")]
+    found = zoo.table(runs)
+    assert found["missing"].tolist() == [0, 0.4] and found["mgs"].tolist() == [60, 70]
+    assert [line["problem"] for line in zoo.words(found)][:2] == ["p", "p (pair, 40% missing)"]
+    with pytest.raises(ValueError, match="Received: missing=2"):
+        zoo.plan(**SMALL, missing=2)
+
+
 def test_problems_whose_data_are_not_there_are_left_out_and_that_is_said(data, monkeypatch):
     cancer = datasets.load("breast_cancer")  # in the place of what only the extra has
     monkeypatch.setattr(tabular, "available", lambda name: name != "diamonds")
