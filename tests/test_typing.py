@@ -23,6 +23,7 @@ PROGRAM = (
     + """
 j: tf.Tensor = keras_mgs.jacobian(model, x, batch_size=3)
 k: tf.Tensor = keras_mgs.kernel(model, x, {"a": x}, training=True, batch_size=None)
+alike: tf.Tensor = keras_mgs.similarity(model, x, x, batch_size=3)
 total: float = float(keras_mgs.trace(model, tf.data.Dataset.from_tensors(x)))
 keras_mgs.sample_traces(model, x).numpy()
 keras_mgs.log_det(model, x, epsilon=1e-3)
@@ -55,6 +56,7 @@ assert find(model.layers[0]) is None
 WRONG = {
     'keras_mgs.jacobian(model, x, batch_size="all")': '"batch_size" to "jacobian" has incompatible',
     "keras_mgs.kernel(model)": 'Missing positional argument "x"',
+    "keras_mgs.similarity(model, x, training=1)": '"training" to "similarity" has incompatible',
     "keras_mgs.trace(model, x, True)": 'Too many positional arguments for "trace"',
     "keras_mgs.sample_traces(model, x, size=3)": 'Unexpected keyword argument "size"',
     "keras_mgs.label_scores(model, x, x, kind=3)": '"kind" to "label_scores" has incompatible type',
