@@ -9,6 +9,7 @@ __all__ = [
     "LossGradientPenalty",
     "MGSMetrics",
     "MGSModel",
+    "RKHSPenalty",
     "TracePenalty",
     "eigenvalues",
     "explain",
@@ -44,4 +45,9 @@ if not (_AS_MODULE or _AS_SCRIPT):
     )
     from keras_mgs.labels import label_scores
     from keras_mgs.model import MGSModel
-    from keras_mgs.penalties import LogDetPenalty, LossGradientPenalty, TracePenalty
+    from keras_mgs.penalties import (
+        LogDetPenalty,
+        LossGradientPenalty,
+        RKHSPenalty,
+        TracePenalty,
+    )

@@ -105,6 +105,10 @@ CALLS = {
         "samples": [Good(None), *EVERY[:2], *COUNT[len(NOTHING) + 1 :]],
     },
     "LogDetPenalty": {"alpha": [*ALPHA, "auto"], "epsilon": POSITIVE, "every": EVERY},
+    "RKHSPenalty": {
+        "alpha": [*ALPHA, "auto"], "epsilon": POSITIVE, "every": EVERY,
+        "differentiate_kernel": FLAG,
+    },
     "LossGradientPenalty": {
         "alpha": [*ALPHA, "auto"], "wrt": [Good("weights"), Good("inputs"), *WORD], "every": EVERY,
     },

@@ -185,6 +185,7 @@ METHODS = {
     "generalised_cross_entropy": Method(
         "generalised cross-entropy", 0.7, highest=1, loss=generalised_cross_entropy
     ),
+    "rkhs": Method("RKHS norm", 1e-3, wrap=_mgs(lambda s: keras_mgs.RKHSPenalty(s, every=8))),
 }
 
 
