@@ -33,6 +33,7 @@ STRENGTHS = {  # what `tune` tries; "auto" is no grid's, but has to hold its own
     "mixup": (0.2, 1.0, 8.0, 32.0),
     "sam": (0.01, 0.02, 0.05, 0.1),
     "generalised_cross_entropy": (0.3, 0.5, 0.7, 0.9),
+    "rkhs": (0.001, 0.01, 0.03, 0.1, 0.3),
 }
 ZOO_METHODS = (
     "unregularised",
