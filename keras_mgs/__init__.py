@@ -9,6 +9,7 @@ __all__ = [
     "LossGradientPenalty",
     "MGSMetrics",
     "MGSModel",
+    "RKHSPenalty",
     "TracePenalty",
     "eigenvalues",
     "explain",
@@ -18,6 +19,7 @@ __all__ = [
     "log_det",
     "plot",
     "sample_traces",
+    "similarity",
     "trace",
 ]
 
@@ -32,7 +34,20 @@ if not (_AS_MODULE or _AS_SCRIPT):
     from keras_mgs import plot
     from keras_mgs.callbacks import MGSMetrics
     from keras_mgs.explain import explain
-    from keras_mgs.kernel import eigenvalues, jacobian, kernel, log_det, sample_traces, trace
+    from keras_mgs.kernel import (
+        eigenvalues,
+        jacobian,
+        kernel,
+        log_det,
+        sample_traces,
+        similarity,
+        trace,
+    )
     from keras_mgs.labels import label_scores
     from keras_mgs.model import MGSModel
-    from keras_mgs.penalties import LogDetPenalty, LossGradientPenalty, TracePenalty
+    from keras_mgs.penalties import (
+        LogDetPenalty,
+        LossGradientPenalty,
+        RKHSPenalty,
+        TracePenalty,
+    )

@@ -1,4 +1,4 @@
-"""The exact functions: J, K = J Jᵀ, its trace, log determinant and eigenvalues."""
+"""The exact functions: J, K = J Jᵀ, its trace, log determinant, eigenvalues and likenesses."""
 
 import math
 import warnings
@@ -92,6 +92,61 @@ def kernel(
     """
     k = pieces.kernel(model, x, x2, training, batch_size, None)
     return _finite(_finite(k, model, x, training), model, x if x2 is None else x2, training)
+
+
+@autodiff.as_written
+def similarity(
+    model: keras.Model,
+    x: Data,
+    x2: Data = None,
+    *,
+    training: bool = False,
+    batch_size: int | None = None,
+) -> tf.Tensor:
+    """How alike samples are to the network: the kernel of samples, scaled to 1 on its diagonal.
+
+    `s[i, j] = k(i, j) / √(k(i, i) · k(j, j))`, where `k(i, j) = Σ_a J[i, a] · J2[j, a]`, the trace
+    of K's q × q block of the two samples. So k is their kernel summed over outputs, each with
+    itself, and s the cosine of the angle between their Jacobians as vectors: 1 if learning moves
+    the two alike, 0 if learning one does not move the other, −1 if it moves them against each
+    other. As a matrix over one batch, s is symmetric and positive semidefinite.
+
+    A sample whose Jacobian is zero is like none, itself included: its s are 0.
+
+    K itself is never computed, so the result may be of thousands of samples.
+
+    Args:
+        model, training, batch_size: as for `jacobian`.
+        x: n samples.
+        x2: m samples; None: those of `x`.
+
+    Returns:
+        A tensor (n, m) of the outputs' dtype, of numbers from −1 to 1.
+
+    Raises:
+        TypeError, ValueError: as for `jacobian`.
+
+    Example:
+
+    >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3, use_bias=False)])
+    >>> keras_mgs.similarity(model, np.array([[1, 0], [2, 0], [0, 3]])).numpy().tolist()
+    [[1.0, 1.0, 0.0], [1.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
+
+    Reference: Szolnoky et al., NeurIPS 2022, section 3.1, after Charpiat et al., "Input similarity
+    from the neural network perspective", NeurIPS 2019, who scale each block by those of both
+    samples, K_ii^(-1/2) K_ij K_jj^(-1/2), before its trace is taken.
+    """
+    k = pieces.sample_kernel(model, x, x2, training, batch_size)
+    k = _finite(_finite(k, model, x, training), model, x if x2 is None else x2, training)
+    if x2 is None:
+        lengths = others = ops.sqrt(ops.diagonal(k))
+    else:
+        lengths, others = (
+            ops.sqrt(sample_traces(model, batch, training=training, batch_size=batch_size))
+            for batch in (x, x2)
+        )
+    s = ops.divide_no_nan(ops.divide_no_nan(k, lengths[:, None]), others)
+    return ops.clip(s, -1, 1)  # rounding
 
 
 @autodiff.as_written

@@ -45,14 +45,15 @@ class MGSModel(keras.Model):
 
     Args:
         model: a built `keras.Model` with trainable weights.
-        penalty: "trace", "log_det", or a `TracePenalty`, `LogDetPenalty`, `LossGradientPenalty`.
+        penalty: "trace", "log_det", "rkhs", or a `TracePenalty`, `LogDetPenalty`, `RKHSPenalty`,
+            `LossGradientPenalty`.
         alpha: the penalty's weight. A number ≥ 0 is taken as it is. A `keras.optimizers.schedules`
             object is asked at every step. "auto", the default, is 0 until the network has begun to
             learn, and then a share of ‖∇ loss‖ / ‖∇ penalty‖, averaged over the steps, that grows
             with the epochs to at most 0.6 (see `keras_mgs.alpha.rule`). "auto" also shortens the
             gradient of a penalised step to twice the average length of those before, so that no
-            single step undoes the learning. "log_det" needs a number or a schedule. A callback may
-            set `mgs.alpha`, which makes it a number.
+            single step undoes the learning. "log_det" and "rkhs" need a number or a schedule. A
+            callback may set `mgs.alpha`, which makes it a number.
         **kwargs: as for `keras.Model`: `name`, …; `dtype` is that of `model`.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What MGS adds to a loss: tr K, log det K, and the paper's rival, the loss gradient's norm."""
+"""What is added to a loss: tr K, log det K, and the paper's rivals, two other norms."""
 
 import contextlib
 import dataclasses
@@ -11,7 +11,7 @@ from keras import ops
 
 from keras_mgs import alpha as alphas
 from keras_mgs import autodiff, checks, norms, parts, replicas
-from keras_mgs.gram import EPSILON, as_matrix, gram, regularised_log_det
+from keras_mgs.gram import EPSILON, as_matrix, gram, regularised_log_det, regularised_norm
 from keras_mgs.penalty import ForwardPass, KernelPenalty, Penalty
 from keras_mgs.rows import every_row
 from keras_mgs.sites import jacobian_blocks
@@ -149,11 +149,71 @@ class LogDetPenalty(KernelPenalty):
         self.epsilon = checks.positive("epsilon", epsilon)
 
     def value(self, run: ForwardPass) -> tf.Tensor:
-        blocks = _blocks(run)
-        return regularised_log_det(as_matrix(gram(blocks, blocks, "float64")), self.epsilon)
+        return regularised_log_det(_kernel(run), self.epsilon)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "epsilon": self.epsilon}
+
+
+@keras.saving.register_keras_serializable(package="keras_mgs")
+class RKHSPenalty(KernelPenalty):
+    """Penalises the network's norm in its kernel's space: `loss + alpha * fᵀ (K + ε I)⁻¹ f`.
+
+    f are the raw outputs of the batch, (n*q,), sample by sample, less each output's mean over the
+    batch; ε is `epsilon * tr K / (n*q)`; K is that of the batch, (n*q, n*q). All of it is exact, in
+    float64. The norm in the reproducing kernel Hilbert space (RKHS) of K measures how complex a
+    function is to kernel ridge regression: small where f moves the samples as K couples them, large
+    where it tells samples apart that K takes for alike. Where K is singular, as it is whenever n·q
+    exceeds the number of weights, what f has in the directions that K lacks counts 1/ε times its
+    square, so that `epsilon` sets the scale of the penalty.
+
+    Args:
+        alpha: the penalty's weight, a number ≥ 0, or a `keras.optimizers.schedules` object. There
+            is no "auto".
+        epsilon: positive; relative to the mean eigenvalue of K.
+        every: the penalty acts on one step in `every`, with `every` times the weight.
+        differentiate_kernel: whether K follows the weights in the penalty's gradient. If not, K is
+            a constant of each step, which costs less, and the penalty moves f alone. If so, the
+            penalty also shrinks by a larger K, which is what `TracePenalty` works against.
+
+    Raises:
+        TypeError, ValueError: an argument is none of these.
+
+    Example:
+
+    >>> keras_mgs.RKHSPenalty(1e-4)
+    RKHSPenalty(alpha=0.0001, every=1, epsilon=1e-06, differentiate_kernel=False)
+
+    Reference: Szolnoky et al., NeurIPS 2022, supplement A.5, which gives no formula and found such
+    penalties too costly to run; Bietti et al., "A kernel perspective for regularizing deep neural
+    networks", ICML 2019.
+    """
+
+    needs_sites = True
+    automatic = False
+
+    def __init__(
+        self,
+        alpha: Alpha,
+        epsilon: float = EPSILON,
+        every: int = 1,
+        differentiate_kernel: bool = False,
+    ) -> None:
+        super().__init__(alpha, every)
+        self.epsilon = checks.positive("epsilon", epsilon)
+        self.differentiate_kernel = checks.flag("differentiate_kernel", differentiate_kernel)
+
+    def value(self, run: ForwardPass) -> tf.Tensor:
+        k = _kernel(run)
+        f = ops.cast(run.f, k.dtype)
+        f = ops.reshape(f - ops.mean(f, axis=0), (-1,))
+        if not self.differentiate_kernel:
+            k = ops.stop_gradient(k)
+        return regularised_norm(k, f, self.epsilon)
+
+    def get_config(self) -> dict[str, Any]:
+        own = {"epsilon": self.epsilon, "differentiate_kernel": self.differentiate_kernel}
+        return {**super().get_config(), **own}
 
 
 @keras.saving.register_keras_serializable(package="keras_mgs")
@@ -227,8 +287,14 @@ def _blocks(run):
     return jacobian_blocks(run.tape, run.f, run.recording, rows)
 
 
+def _kernel(run):
+    """K of the batch, (n*q, n*q), in double precision."""
+    blocks = _blocks(run)
+    return as_matrix(gram(blocks, blocks, "float64"))
+
+
 def get(penalty, alpha=None):
-    """A `Penalty`, by name ("trace", "log_det") or as it is."""
+    """A `Penalty`, by name ("trace", "log_det", "rkhs") or as it is."""
     if isinstance(penalty, Penalty):
         if alpha is not None:
             raise ValueError(
@@ -236,10 +302,10 @@ def get(penalty, alpha=None):
                 f"Received: penalty={penalty!r}, alpha={alpha!r}."
             )
         return penalty
-    names = {"trace": TracePenalty, "log_det": LogDetPenalty}
+    names = {"trace": TracePenalty, "log_det": LogDetPenalty, "rkhs": RKHSPenalty}
     if not isinstance(penalty, str) or penalty not in names:
         raise ValueError(
-            "Expected `penalty` to be 'trace', 'log_det' or a keras_mgs penalty object. "
+            "Expected `penalty` to be 'trace', 'log_det', 'rkhs' or a keras_mgs penalty object. "
             f"Received: penalty={penalty!r}."
         )
     return names[penalty]("auto" if alpha is None else alpha)

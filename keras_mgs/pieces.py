@@ -43,6 +43,11 @@ class Pieces:
     n: int | None
     q: int
 
+    @property
+    def rows(self):
+        """How many rows of a sample are in one piece."""
+        return self.groups[0][0][1].counts(self.n)[1]
+
     def indices(self):
         """(group, piece) of every piece."""
         return [(i, a) for i, group in enumerate(self.groups) for a in range(len(group))]
@@ -103,13 +108,41 @@ def kernel(model, x, x2, training, batch_size, dtype=None):
     return as_matrix(_join(lines, 0)[: first.n])
 
 
-def cut(model, x, training, batch_size, name="x", one_sample=False):
+def sample_kernel(model, x, x2, training, batch_size):
+    """`Σ_a J[i, a] · J2[j, a]`, (n, m), of `x` and `x2` (None: `x` once more).
+
+    No more of K is computed than its blocks' diagonals, which is as if J had one row per sample.
+    """
+    first = cut(model, x, training, batch_size)
+    second = first
+    if x2 is not None:  # which must be cut between the same rows
+        second = cut(model, x2, training, batch_size, "x2", most=first.rows)
+        first = cut(model, x, training, batch_size, most=second.rows)
+    dtype = survey(model, first.groups[0][0][0], training).dtype
+    run = _runner(model, first, training, _sample_tile, dtype)
+    tiles: dict = {}
+    for i, j in itertools.product(range(len(first.groups)), range(len(second.groups))):
+        if x2 is None and (j, i) in tiles:
+            tiles[i, j] = ops.transpose(tiles[j, i])
+        else:
+            pairs = zip(first.groups[i], second.groups[j], strict=True)
+            same = x2 is None and i == j
+            tiles[i, j] = sum(run(*a, *(() if same else b)) for a, b in pairs)
+    lines = [
+        _join([tiles[i, j] for j in range(len(second.groups))], 1)[:, : second.n]
+        for i in range(len(first.groups))
+    ]
+    return _join(lines, 0)[: first.n]
+
+
+def cut(model, x, training, batch_size, name="x", one_sample=False, most=None):
     """The `Pieces` of a batch.
 
     Args:
         model, x, training, batch_size: as for `keras_mgs.jacobian`.
         name: what to call `x` in an error.
         one_sample: whether a group of a coupled batch may have one sample only.
+        most: how many rows of a sample a piece may have; None: as memory allows.
     """
     x = samples(model, x, training, batch_size, name)
     found, n = survey(model, x, training), data.leaves(x)[0].shape[0]
@@ -131,13 +164,13 @@ def cut(model, x, training, batch_size, name="x", one_sample=False):
     chunks = [x]
     if n is not None and n > size:
         chunks = [data.samples(x, start, start + size) for start in range(0, n, size)]
-    q, most = found.outputs, rows_at_a_time(found, size)
-    count = math.ceil(q / most)
+    q, allowed = found.outputs, rows_at_a_time(found, size)
+    count = math.ceil(q / min(allowed, most or q))
     r = math.ceil(q / count)
     vectors = np.eye(count * r, q).reshape(count, r, q)
     if not found.coupled:
         return Pieces([[(c, Rows(v, False)) for v in vectors] for c in chunks], n, q)
-    m = 1 if one_sample else min(n, max(1, most // q))
+    m = 1 if one_sample else min(n, max(1, allowed // q))
     units = np.eye(math.ceil(n / m) * m, n).reshape(-1, m, n)
     of_batch = np.einsum("gin,erq->geirnq", units, vectors).reshape(len(units), count, m * r, n, q)
     return Pieces([[(x, Rows(v, True, m)) for v in group] for group in of_batch], n, q)
@@ -206,6 +239,18 @@ def _tile(blocks, dtype, x, rows, x2=None, rows2=None):
     if x2 is not None:
         second, counts2 = blocks(x2, rows2), _counts(x2, rows2)
     return ops.reshape(gram(first, second, dtype), (*counts, *counts2))
+
+
+def _sample_tile(blocks, dtype, x, rows, x2=None, rows2=None):
+    """A piece's share of the kernel of samples, (n, m)."""
+
+    def joined(x, rows):
+        count, r = _counts(x, rows)
+        return [b.joined(r) for b in blocks(x, rows)], count
+
+    first, n = joined(x, rows)
+    second, m = (first, n) if x2 is None else joined(x2, rows2)
+    return ops.reshape(gram(first, second, dtype), (n, m))
 
 
 def _counts(x, rows):

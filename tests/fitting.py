@@ -10,7 +10,7 @@ import tensorflow as tf
 from keras import layers
 from problems import randomise, sequential
 
-from keras_mgs import LogDetPenalty, MGSModel, TracePenalty
+from keras_mgs import LogDetPenalty, MGSModel, RKHSPenalty, TracePenalty
 from keras_mgs.alpha import rule as alphas
 
 N, BATCH = 12, 4
@@ -83,6 +83,8 @@ PENALTIES = {
     ),
     "exact": lambda every, probes: TracePenalty(0.01, "exact", every=every),
     "log_det": lambda every, probes: LogDetPenalty(0.01, EPSILON, every),
+    "rkhs": lambda every, probes: RKHSPenalty(0.01, EPSILON, every),
+    "rkhs, K too": lambda every, probes: RKHSPenalty(0.01, EPSILON, every, True),
 }
 
 

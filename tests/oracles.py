@@ -99,7 +99,8 @@ def exact_moments():
 def penalty(kind, f, weights, step=0, probes=1, epsilon=EPSILON, first=0, samples=None):
     """The penalty of raw outputs `f`, a function without arguments that computes them.
 
-    kind: "hutchinson", "exact" or "log_det". Differentiable in the weights.
+    kind: "hutchinson", "exact", "log_det", or "rkhs", whose K is a constant unless it is called
+    "rkhs, K too". Differentiable in the weights.
     first: the number of the first probe in this step.
     samples: "hutchinson" is of that many rows of `f`, and stands for all; None: of all.
     """
@@ -119,7 +120,11 @@ def penalty(kind, f, weights, step=0, probes=1, epsilon=EPSILON, first=0, sample
         return outputs, _norm(j)
     k = j @ tf.transpose(j)
     k += epsilon * tf.linalg.trace(k) / len(entries) * tf.eye(len(entries), dtype=k.dtype)
-    return outputs, tf.linalg.slogdet(k)[1]
+    if kind == "log_det":
+        return outputs, tf.linalg.slogdet(k)[1]
+    f = tf.reshape(outputs - tf.reduce_mean(outputs, 0), (-1, 1))
+    k = k if kind == "rkhs, K too" else tf.stop_gradient(k)
+    return outputs, tf.reduce_sum(f * tf.linalg.solve(k, f))
 
 
 def _row(tape, target, weights):

@@ -15,6 +15,7 @@ from keras_mgs import (
     LossGradientPenalty,
     MGSMetrics,
     MGSModel,
+    RKHSPenalty,
     TracePenalty,
     checks,
 )
@@ -96,7 +97,7 @@ empty = tf.data.Dataset.from_tensor_slices(X).batch(2).take(0)
 
 ALPHA = {
     f"{cls.__name__}({alpha!r})": (lambda cls=cls, alpha=alpha: cls(alpha), error, ("alpha", shown))
-    for cls in (TracePenalty, LogDetPenalty, LossGradientPenalty)
+    for cls in (TracePenalty, LogDetPenalty, RKHSPenalty, LossGradientPenalty)
     for alpha, error, shown in [
         (-1, ValueError, "-1"),
         (-1e-9, ValueError, "-1e-09"),
@@ -124,6 +125,16 @@ PENALTIES = {
     "every True": (lambda: TracePenalty(1, every=True), TypeError, ("every", "True")),
     "epsilon 0": (lambda: LogDetPenalty(1, epsilon=0), ValueError, ("epsilon", "0")),
     "epsilon nan": (lambda: LogDetPenalty(1, epsilon=NAN), ValueError, ("epsilon", "nan")),
+    "kernel differentiated": (
+        lambda: RKHSPenalty(1, differentiate_kernel="no"),
+        TypeError,
+        ("differentiate_kernel", "'no'"),
+    ),
+    "no automatic alpha of a norm": (
+        lambda: MGSModel(network(), "rkhs"),
+        ValueError,
+        ("RKHSPenalty", "alpha", "'auto'"),
+    ),
     "wrt": (lambda: LossGradientPenalty(1, wrt="labels"), ValueError, ("wrt", "'labels'")),
 }
 MODEL = {

@@ -90,6 +90,9 @@ def data_and(**others):
 CALLS = {
     "jacobian": data_and(batch_size=BATCH_SIZE),
     "kernel": data_and(x2=[Good(None), *[d for d in DATA if d is not None]], batch_size=BATCH_SIZE),
+    "similarity": data_and(
+        x2=[Good(None), *[d for d in DATA if d is not None]], batch_size=BATCH_SIZE
+    ),
     "trace": data_and(batch_size=BATCH_SIZE),
     "sample_traces": data_and(batch_size=BATCH_SIZE),
     "log_det": data_and(batch_size=BATCH_SIZE, epsilon=POSITIVE),
@@ -102,6 +105,10 @@ CALLS = {
         "samples": [Good(None), *EVERY[:2], *COUNT[len(NOTHING) + 1 :]],
     },
     "LogDetPenalty": {"alpha": [*ALPHA, "auto"], "epsilon": POSITIVE, "every": EVERY},
+    "RKHSPenalty": {
+        "alpha": [*ALPHA, "auto"], "epsilon": POSITIVE, "every": EVERY,
+        "differentiate_kernel": FLAG,
+    },
     "LossGradientPenalty": {
         "alpha": [*ALPHA, "auto"], "wrt": [Good("weights"), Good("inputs"), *WORD], "every": EVERY,
     },
@@ -116,6 +123,9 @@ CALLS = {
         "every": EVERY, "batch_size": [Good(3), *COUNT], "training": FLAG,
     },
 }  # fmt: skip
+EXACT = (
+    "jacobian", "kernel", "similarity", "trace", "sample_traces", "log_det", "eigenvalues",
+)  # fmt: skip
 # What data they are shows when they are measured.
 CALLS["MGSMetrics"]["x"] = [d for d in DATA if isinstance(d, Good)]
 
@@ -142,6 +152,12 @@ def expected(name, x, x2, epsilon, training):
     k = oracles.kernel(j)
     if name == "kernel":
         return k if x2 is None else oracles.kernel(j, oracles.jacobian(model(), x2, training))
+    if name == "similarity":
+        rows, others = (
+            j.reshape(len(j), -1) / np.sqrt((j**2).sum((1, 2)))[:, None]
+            for j in (j, j if x2 is None else oracles.jacobian(model(), x2, training))
+        )
+        return rows @ others.T
     if name == "trace":
         return np.trace(k)
     if name == "sample_traces":
@@ -170,7 +186,7 @@ def check(name, arguments, wrong):
         assert says(str(error), wrong), f"{name}, wrong {wrong}: {error}"
     else:
         assert not wrong, f"{name} took {[(w, values[w]) for w in wrong]}"
-        if name in ("jacobian", "kernel", "trace", "sample_traces", "log_det", "eigenvalues"):
+        if name in EXACT:
             meant = {a: arguments[a].means for a in ("x", "x2") if a in arguments}
             epsilon = float(values.get("epsilon", 1e-6))
             right = expected(name, meant["x"], meant.get("x2"), epsilon, bool(values["training"]))

@@ -20,6 +20,7 @@ SHORT = {
     "05_your_own_model": "epochs = 1",
     "06_tuning_alpha": "epochs, factors, trials = 1, [4], 1",
     "07_find_wrong_labels": "epochs = 2",
+    "08_what_it_learnt_from": "epochs, seeds = 2, [0]",
 }
 
 every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

@@ -10,7 +10,7 @@ from keras import layers
 from problems import make, randomise, sequential
 
 import keras_mgs
-from keras_mgs import LogDetPenalty, LossGradientPenalty, MGSModel, TracePenalty
+from keras_mgs import LogDetPenalty, LossGradientPenalty, MGSModel, RKHSPenalty, TracePenalty
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -88,6 +88,7 @@ def test_probes_are_averaged_and_steps_and_probes_differ():
         TracePenalty(1.0, probes=2),
         TracePenalty(1.0, "exact"),
         LogDetPenalty(1.0, 1e-2),
+        RKHSPenalty(1.0, 1e-2, differentiate_kernel=True),
         LossGradientPenalty(1.0),
         LossGradientPenalty(1.0, "inputs"),
     ],
@@ -104,8 +105,8 @@ def test_gradient_of_the_penalised_loss_equals_finite_differences(penalty, name)
 
     expected = oracles.finite_differences(total, model.trainable_weights)
     # A central difference of 1e-5: rounding leaves about 1e-10 of the value, the third derivative
-    # 1e-10 of itself; log det K's third derivative grows with 1/ε².
-    tolerance = 1e-5 if isinstance(penalty, LogDetPenalty) else 1e-7
+    # 1e-10 of itself; the third derivatives of what is made of K + ε I grow with 1/ε².
+    tolerance = 1e-5 if isinstance(penalty, LogDetPenalty | RKHSPenalty) else 1e-7
     np.testing.assert_allclose(
         gradient, expected, rtol=tolerance, atol=tolerance * np.abs(expected).max()
     )
@@ -164,6 +165,48 @@ def test_log_det_penalty_equals_the_function():
 
 
 @pytest.mark.parametrize(
+    "name", [*MODELS, "layer called at other positions", "batch normalization"]
+)
+@pytest.mark.parametrize("kind", ["rkhs", "rkhs, K too"])
+def test_rkhs_penalty_and_its_gradient_equal_those_of_tape_gradients(kind, name):
+    model, x = make(name, n=4)
+    penalty = RKHSPenalty(1.0, EPSILON, differentiate_kernel=kind == "rkhs, K too")
+    _, value, gradient = evaluated(penalty, model, x)
+    with tf.GradientTape() as tape:
+        f = lambda: oracles.flat(model(x, training=True))  # noqa: E731
+        outputs, expected = oracles.penalty(kind, f, oracles.variables(model), epsilon=EPSILON)
+        total = tf.reduce_mean(outputs**2) + expected
+    by_tapes = tape.gradient(total, oracles.variables(model), unconnected_gradients="zero")
+    by_tapes = np.concatenate([np.ravel(tf.convert_to_tensor(g)) for g in by_tapes])
+    np.testing.assert_allclose(value, expected, rtol=1e-9)
+    np.testing.assert_allclose(gradient, by_tapes, rtol=1e-9, atol=1e-9 * np.abs(by_tapes).max())
+
+
+def test_rkhs_penalty_equals_its_formula_also_where_k_is_singular():
+    """Of 8 outputs that follow from 4 weights ε alone keeps the norm finite."""
+    w = np.random.default_rng(0).normal(size=(2, 2))
+    x = np.random.default_rng(1).normal(size=(4, 2))
+    model = sequential((2,), layers.Dense(2, use_bias=False))
+    model.set_weights([w])
+    k = np.kron(x @ x.T, np.eye(2))
+    f = (x @ w - (x @ w).mean(axis=0)).ravel()
+    for epsilon in (1e-6, 1e-2):
+        shifted = k + epsilon * np.trace(k) / 8 * np.eye(8)
+        for differentiated in (False, True):
+            penalty = RKHSPenalty(1.0, epsilon, differentiate_kernel=differentiated)
+            _, value, gradient = evaluated(penalty, model, x)
+            np.testing.assert_allclose(value, f @ np.linalg.solve(shifted, f), rtol=1e-9)
+            assert np.isfinite(gradient).all()
+
+
+def test_a_norm_of_equal_outputs_is_zero():
+    """One sample, or several that are the same: nothing is left of f less its mean."""
+    model, _ = make("dense, activations")
+    for x in (np.ones((1, 3)), np.ones((3, 3))):
+        assert abs(evaluated(RKHSPenalty(1.0), model, x)[1]) < 1e-25  # rounding, squared
+
+
+@pytest.mark.parametrize(
     "penalty",
     [
         TracePenalty(),
@@ -174,6 +217,8 @@ def test_log_det_penalty_equals_the_function():
         TracePenalty(keras.optimizers.schedules.CosineDecay(0.1, 100)),
         LogDetPenalty(0.1),
         LogDetPenalty(0.5, 1e-3, 2),
+        RKHSPenalty(0.1),
+        RKHSPenalty(0.5, 1e-3, 2, True),
         LossGradientPenalty(0.3),
         LossGradientPenalty(0.3, "inputs", 5),
     ],
@@ -194,6 +239,8 @@ LOOPS = {
     "hutchinson": PENALTIES["hutchinson"](3, 2),
     "exact": TracePenalty(0.01, "exact", every=1),
     "log_det": LogDetPenalty(0.01, EPSILON, every=2),
+    "rkhs": RKHSPenalty(0.01, EPSILON, every=2),
+    "rkhs, K too": RKHSPenalty(0.01, EPSILON, 2, True),
 }
 
 
@@ -269,7 +316,9 @@ def test_autograph_leaves_our_code_alone_in_a_tf_function_of_the_user_s(caplog):
 
 
 @pytest.mark.parametrize(
-    "penalty", [TracePenalty(1.0, "exact"), LogDetPenalty(1.0), TracePenalty()]
+    "penalty",
+    [TracePenalty(1.0, "exact"), LogDetPenalty(1.0), RKHSPenalty(1.0), TracePenalty()],
+    ids=repr,
 )
 def test_under_xla_no_shape_passes_through_a_function(penalty):
     """Or XLA would take weights and data for constants, and compile each step anew."""

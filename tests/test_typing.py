@@ -23,6 +23,7 @@ PROGRAM = (
     + """
 j: tf.Tensor = keras_mgs.jacobian(model, x, batch_size=3)
 k: tf.Tensor = keras_mgs.kernel(model, x, {"a": x}, training=True, batch_size=None)
+alike: tf.Tensor = keras_mgs.similarity(model, x, x, batch_size=3)
 total: float = float(keras_mgs.trace(model, tf.data.Dataset.from_tensors(x)))
 keras_mgs.sample_traces(model, x).numpy()
 keras_mgs.log_det(model, x, epsilon=1e-3)
@@ -37,6 +38,7 @@ again: keras_mgs.TracePenalty = keras_mgs.TracePenalty.from_config(config)
 schedule = keras.optimizers.schedules.CosineDecay(0.1, 100)
 log_det: keras_mgs.LogDetPenalty = keras_mgs.LogDetPenalty(schedule, epsilon=1e-3)
 log_det(model, x, keras.optimizers.SGD().iterations)
+norm = keras_mgs.RKHSPenalty(0.1, every=8, differentiate_kernel=True)
 rival = keras_mgs.LossGradientPenalty(0.1, wrt="inputs", every=2)
 words: str = f"{rival.alpha} {rival.every} {rival.wrt} {keras_mgs.TracePenalty()!r}"
 
@@ -55,6 +57,7 @@ assert find(model.layers[0]) is None
 WRONG = {
     'keras_mgs.jacobian(model, x, batch_size="all")': '"batch_size" to "jacobian" has incompatible',
     "keras_mgs.kernel(model)": 'Missing positional argument "x"',
+    "keras_mgs.similarity(model, x, training=1)": '"training" to "similarity" has incompatible',
     "keras_mgs.trace(model, x, True)": 'Too many positional arguments for "trace"',
     "keras_mgs.sample_traces(model, x, size=3)": 'Unexpected keyword argument "size"',
     "keras_mgs.label_scores(model, x, x, kind=3)": '"kind" to "label_scores" has incompatible type',
@@ -62,6 +65,7 @@ WRONG = {
     "keras_mgs.eigenvalues(model, x, training=3)": '"training" to "eigenvalues" has incompatible',
     "keras_mgs.TracePenalty(probes=0.5)": '"probes" to "TracePenalty" has incompatible type',
     "keras_mgs.LogDetPenalty()": 'Missing positional argument "alpha"',
+    "keras_mgs.RKHSPenalty(0.1, every=0.5)": '"every" to "RKHSPenalty" has incompatible type',
     "keras_mgs.LossGradientPenalty(0.1, wrt=1)": '"wrt" to "LossGradientPenalty" has incompatible',
     "keras_mgs.TracePenalty().no_such_name": 'has no attribute "no_such_name"',
     "rule(3)": 'Argument 1 to "rule" has incompatible type',

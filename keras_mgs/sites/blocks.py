@@ -61,6 +61,14 @@ class Factors:
             other, dtype
         )
 
+    def joined(self, r):
+        """The block with the r rows of each sample as one: its outputs as further channels."""
+        _, n, positions, groups, c = ops.shape(self.delta)
+        delta = ops.reshape(self.delta, (-1, r, n, positions, groups, c))
+        delta = ops.transpose(delta, (0, 2, 3, 4, 1, 5))
+        delta = ops.reshape(delta, (-1, n, positions, groups, r * self.shape.c))
+        return Factors(self.u, delta)
+
     @functools.cached_property
     def squares(self):
         """`‖δ[i]‖²` per sample, (n,)."""
@@ -141,6 +149,11 @@ class Explicit:
 
     def sample_traces(self):
         return ops.sum(ops.square(self.j), axis=(1, 2))
+
+    def joined(self, r):
+        """The block with the r rows of each sample as one."""
+        n, _, size = ops.shape(self.j)
+        return Explicit(ops.reshape(self.j, (n, -1, r * size)))
 
     def gram(self, other, dtype):
         return _products(_both(Explicit.jacobian, self, other), dtype)

@@ -17,7 +17,7 @@ from keras import layers
 from keras.optimizers.schedules import ExponentialDecay
 from problems import Scale, randomise, sequential
 
-from keras_mgs import LogDetPenalty, LossGradientPenalty, MGSModel, TracePenalty
+from keras_mgs import LogDetPenalty, LossGradientPenalty, MGSModel, RKHSPenalty, TracePenalty
 
 # Every penalty, and every argument away from its default in one of them. Three steps an epoch.
 PENALTIES = {
@@ -30,6 +30,8 @@ PENALTIES = {
     "automatic exact": (TracePenalty("auto", "exact", every=1), None),
     "scheduled": (TracePenalty(ExponentialDecay(0.02, 2, 0.5), probes=3, every=2), None),
     "log det": (LogDetPenalty(0.01, 1e-4, 2), None),
+    "rkhs, a number": ("rkhs", 0.03),
+    "rkhs": (RKHSPenalty(0.01, 1e-4, 2, True), None),
     "loss gradient, inputs": (LossGradientPenalty(0.1, "inputs", 2), None),
     "loss gradient, weights": (LossGradientPenalty(0.1, "weights", 3), None),
 }

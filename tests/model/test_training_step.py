@@ -34,6 +34,8 @@ from keras_mgs import MGSModel, TracePenalty
         ("exact", 3, 1),
         ("log_det", 1, 1),
         ("log_det", 3, 1),
+        ("rkhs", 3, 1),
+        ("rkhs, K too", 1, 1),
     ],
 )
 def test_training_equals_a_plain_loop_weight_for_weight(kind, every, probes, optimizer):

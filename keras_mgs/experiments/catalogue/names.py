@@ -9,6 +9,7 @@ METHODS = (
     *("unregularised", "weight_decay", "dropout", "loss_gradient", "loss_gradient_inputs", "mgs"),
     *("mgs_log_det", "adam", "cyclical", "early_stopping", "label_smoothing", "mixup", "sam"),
     *("generalised_cross_entropy", "bootstrapping", "forward_correction", "elr", "co_teaching"),
+    "rkhs",
 )
 # Of the paper's tables, and what `compare` trains by default.
 PAPER = ("unregularised", "weight_decay", "dropout", "loss_gradient", "mgs")

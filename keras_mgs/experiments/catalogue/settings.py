@@ -36,6 +36,7 @@ STRENGTHS = {  # what `tune` tries; "auto" is no grid's, but has to hold its own
     "bootstrapping": (0.2, 0.4, 0.6, 0.8),
     "elr": (1.0, 3.0, 7.0, 10.0),
     "co_teaching": (5, 10, 20, 40),
+    "rkhs": (0.001, 0.01, 0.03, 0.1, 0.3),
 }
 ZOO_METHODS = (
     "unregularised",

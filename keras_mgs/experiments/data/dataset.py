@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 from sklearn.model_selection import train_test_split
@@ -42,6 +43,12 @@ class Dataset:
         if self.task == "regression":
             return self.y_train.shape[1]
         return 1 + int(max(self.y_train.max(), self.y_test.max()))
+
+    def part(self, index: Any) -> Dataset:
+        """The same with the training samples of this index alone."""
+        clean = None if self.y_clean is None else self.y_clean[index]
+        x, y = self.x_train[index], self.y_train[index]
+        return dataclasses.replace(self, x_train=x, y_train=y, y_clean=clean)
 
     @property
     def noise_matrix(self) -> np.ndarray:

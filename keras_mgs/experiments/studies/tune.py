@@ -41,13 +41,9 @@ def train(settings, data):
     samples = scenarios.load(settings, data)
     if settings["by"] == "validation":  # they have been drawn in random order
         kept = round(len(samples.x_train) * (1 - _VALIDATION))
+        held_out = samples.part(slice(kept, None))
         samples = dataclasses.replace(
-            samples,
-            x_train=samples.x_train[:kept],
-            y_train=samples.y_train[:kept],
-            x_test=samples.x_train[kept:],
-            y_test=samples.y_train[kept:],
-            y_clean=samples.y_clean[:kept],
+            samples.part(slice(kept)), x_test=held_out.x_train, y_test=held_out.y_train
         )
     return fitting.train(
         samples,

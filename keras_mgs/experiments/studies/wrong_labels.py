@@ -1,6 +1,5 @@
 """Finding wrong labels: one training with MGS beside cleanlab's cross-validation."""
 
-import dataclasses
 import math
 import time
 
@@ -139,11 +138,8 @@ def score(samples, settings):
     x, y = samples.x_train, samples.y_train
     p, tests = np.empty((len(x), samples.outputs)), []
     for part, rest in _folds(y, settings):
-        some = dataclasses.replace(
-            samples, x_train=x[part], y_train=y[part], y_clean=samples.y_clean[part]
-        )
         model, curves = fitting.fit(
-            some,
+            samples.part(part),
             settings["network"],
             settings["method"],
             **scenarios.options(settings),
