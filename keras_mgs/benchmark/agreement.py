@@ -25,7 +25,7 @@ def pairs(what, found, model, x, y):
     with tf.GradientTape() as tape:
         loss = LOSS(y, model(x, training=True))
     yield np.ravel(found["loss"])[-1], loss
-    if what in ("plain", "epoch"):
+    if what == "plain" or what.endswith("epoch"):
         return
     value = float(found["mgs_penalty"]) / float(found["mgs_alpha"])
     if what == "loss_gradient":

@@ -16,7 +16,7 @@ import pandas as pd
 import tensorflow as tf
 
 from keras_mgs import storage
-from keras_mgs.benchmark.case import NETWORKS, PEER, TOLERANCE, WHAT, Case
+from keras_mgs.benchmark.case import NETWORKS, PEER, PLAIN, TOLERANCE, WHAT, Case
 
 COLUMNS = (
     *("network", "what", "xla", "against", "ms", "ms_spread", "other_ms", "other_ms_spread"),
@@ -41,16 +41,18 @@ def cases(networks=tuple(NETWORKS), what=WHAT, xla=(False, True), peer=None, **o
     """What everything costs: a list of pairs for `benchmark`, plain steps first.
 
     Args:
-        networks, what: keys of `NETWORKS` and some of `WHAT`; the plain step is always measured.
+        networks, what: keys of `NETWORKS` and some of `WHAT`; what they are compared with is
+            always measured.
         xla: some of False and True.
         peer: a Python that has Neural Tangents, to measure beside that, too, what it can do.
         **options: more of a `Case`.
     """
+    asked = dict.fromkeys(("plain", *(PLAIN[one] for one in what if one in PLAIN), *what))
     found = [
         Case(network, one, compiled, **options)
         for network in networks
         for compiled in xla
-        for one in dict.fromkeys(("plain", *what))
+        for one in asked
         if not (compiled and one == "metrics")  # they look at their numbers, so XLA cannot
     ]
     beside = [
@@ -87,9 +89,10 @@ def benchmark(cases, *, out, report=lambda row: None):
 
     Returns:
         A `pandas.DataFrame`, a row per case: what `case.measure` returns; first_ratio, first_s
-        by that of the plain step; note, why numbers are missing; and the machine. Where results
-        differ by more than rounding, there are no ratios. Of what grows, also ms_exponent and
-        memory_exponent: b of the law a · size^b, for all rows of a kind.
+        by that of the plain step, of "epoch" by that of a plain `fit`; note, why numbers are
+        missing; and the machine. Where results differ by more than rounding, there are no ratios.
+        Of what grows, also ms_exponent and memory_exponent: b of the law a · size^b, for all rows
+        of a kind.
 
     Raises:
         FileExistsError: `out` is a file, or a folder with something in it.
@@ -101,9 +104,10 @@ def benchmark(cases, *, out, report=lambda row: None):
         for columns, case in cases:
             row = {**columns, **run(case)}
             first = row.get("first_s", np.nan)
-            if case.what == "plain":
-                plain[case.network, case.xla] = first
-            row["first_ratio"] = first / plain.get((case.network, case.xla), np.nan)
+            if case.what in ("plain", *PLAIN.values()):
+                plain[case.network, case.xla, case.what] = first
+            beside = PLAIN.get(case.what, "plain")
+            row["first_ratio"] = first / plain.get((case.network, case.xla, beside), np.nan)
             rows.append(row)
             report(row)
         table = pd.DataFrame(rows, columns=list(dict.fromkeys([*COLUMNS, *itertools.chain(*rows)])))

@@ -24,8 +24,8 @@ def add_to(commands):
         "--what",
         nargs="+",
         metavar="WHAT",
-        help="plain, loss_gradient, hutchinson, hutchinson_8, exact_trace, exact_log_det, epoch, "
-        "kernel, metrics (default: all)",
+        help="plain, plain_epoch, loss_gradient, hutchinson, hutchinson_8, exact_trace, "
+        "exact_log_det, epoch, kernel, metrics (default: all)",
     )
     add("--xla", nargs="+", metavar="off/on", help="compiled by XLA or not (default: both)")
     add("--batch-size", type=int, default=32, help="samples in a training step (default: 32)")

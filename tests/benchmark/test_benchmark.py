@@ -95,6 +95,21 @@ def test_first_steps_are_compared_with_that_of_the_plain_step(tmp_path, monkeypa
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
 
 
+def test_the_first_step_of_a_default_fit_is_compared_with_that_of_a_plain_one(
+    tmp_path, monkeypatch
+):
+    first = {"plain": 1.0, "plain_epoch": 2.0, "epoch": 8.0}
+    monkeypatch.setattr(
+        job, "run", lambda case: {**ROW, "what": case.what, "first_s": first[case.what]}
+    )
+    table = job.benchmark(job.cases(["fcn"], ["epoch"], (False,)), out=tmp_path / "out")
+    assert dict(zip(table["what"], table["first_ratio"], strict=True)) == {
+        "plain": 1.0,
+        "plain_epoch": 2.0,
+        "epoch": 4.0,
+    }
+
+
 def test_every_network_meets_every_question():
     cases = [case for _, case in job.cases(peer="python", rounds=3)]
     asked = {(c.network, c.what, c.xla) for c in cases if not c.peer}
