@@ -62,8 +62,8 @@ def rows(name, network=""):
         found = found[found["network"] == network]
     if beside_the_paper(name):
         return _beside_the_paper(found)
-    if experiment(name) in _OWN:
-        return _OWN[experiment(name)](found)
+    if name in _OWN:
+        return _OWN[name](found)
     return [list(words.values()) for words in EXPERIMENTS[experiment(name)].module.words(found)]
 
 
@@ -191,7 +191,12 @@ _WAYS = (  # method, whether in folds, and score
     ("unregularised", True, "self_confidence"),
     ("unregularised", True, "normalized_margin"),
 )
-_OWN = {"compare": _compare, "wrong-labels": _wrong_labels, "zoo": _zoo}
+_OWN = {
+    "compare": _compare,
+    "wrong-labels": _wrong_labels,
+    "zoo": _zoo,
+    "zoo-mnist": _zoo,
+}
 
 
 def _lines(rows):
