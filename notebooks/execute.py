@@ -84,7 +84,8 @@ def smaller(png):
     if image.mode == "P":
         return png
     file = io.BytesIO()
-    image = image.convert("RGB").quantize(256, dither=Image.Dither.NONE)
+    method = Image.Quantize.MAXCOVERAGE  # others leave out rare colours, such as a line's
+    image = image.convert("RGB").quantize(256, method, dither=Image.Dither.NONE)
     image.save(file, "png", optimize=True)
     return base64.b64encode(file.getvalue()).decode()
 
