@@ -39,7 +39,7 @@ assert len(tf.config.list_logical_devices("CPU")) == 2
 
 def test_the_library_works_without_any_extra(tmp_path):
     """With TensorFlow, Keras and NumPy alone; rich is always there, as Keras needs it."""
-    extra = re.compile(r"([\w-]+).*extra == .(plot|experiments|datasets|zoo)\b")
+    extra = re.compile(r"([\w-]+).*extra == .(plot|experiments|datasets|zoo|cleanlab)\b")
     found = map(extra.match, importlib.metadata.requires("keras_mgs"))
     names = {match[1].replace("-", "_") for match in found if match} - {"keras_mgs", "rich"}
     assert {"matplotlib", "pandas", "joblib", "filelock", "scikit_learn"} <= names
@@ -59,8 +59,8 @@ model = MGSModel(keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)]), T
 model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
 history = model.fit(x, y, verbose=0, callbacks=[MGSMetrics(x[:2])]).history
 assert np.isfinite([*history["mgs_trace"], *history["mgs_log_det"]]).all()
-for function in (keras_mgs.jacobian, keras_mgs.kernel, keras_mgs.sample_traces, keras_mgs.log_det):
-    assert np.isfinite(function(model.model, x[:2])).all()
+for name in ("jacobian", "kernel", "sample_traces", "log_det", "similarity"):
+    assert np.isfinite(getattr(keras_mgs, name)(model.model, x[:2])).all()
 keras_mgs.explain(model.model)
 assert keras_mgs.label_scores(model, x, y).shape == (16,)
 model.save("model.keras")
