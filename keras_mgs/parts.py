@@ -65,7 +65,8 @@ def _was_built_for_any_size(model):
     if any(map(_is_of_others, model._flatten_layers())):
         return False
     ends = [*(getattr(model, "inputs", None) or ()), *(getattr(model, "outputs", None) or ())]
-    return bool(ends) and all(t.shape[0] is None and None not in t.shape[1:] for t in ends)
+    shapes = [tuple(t.shape) for t in ends]  # a scalar, which belongs to no sample, has none
+    return bool(ends) and all(s[:1] == (None,) and None not in s[1:] for s in shapes)
 
 
 def _is_of_others(layer):

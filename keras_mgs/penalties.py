@@ -149,7 +149,7 @@ class LogDetPenalty(KernelPenalty):
         self.epsilon = checks.positive("epsilon", epsilon)
 
     def value(self, run: ForwardPass) -> tf.Tensor:
-        return regularised_log_det(_kernel(run), self.epsilon)
+        return regularised_log_det(_kernel_of(run), self.epsilon)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "epsilon": self.epsilon}
@@ -204,7 +204,7 @@ class RKHSPenalty(KernelPenalty):
         self.differentiate_kernel = checks.flag("differentiate_kernel", differentiate_kernel)
 
     def value(self, run: ForwardPass) -> tf.Tensor:
-        k = _kernel(run)
+        k = _kernel_of(run)
         f = ops.cast(run.f, k.dtype)
         f = ops.reshape(f - ops.mean(f, axis=0), (-1,))
         if not self.differentiate_kernel:
@@ -287,7 +287,7 @@ def _blocks(run):
     return jacobian_blocks(run.tape, run.f, run.recording, rows)
 
 
-def _kernel(run):
+def _kernel_of(run):
     """K of the batch, (n*q, n*q), in double precision."""
     blocks = _blocks(run)
     return as_matrix(gram(blocks, blocks, "float64"))

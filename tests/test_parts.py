@@ -128,6 +128,12 @@ def stateful():
     return keras.Sequential([keras.Input((2, 3), batch_size=N), cell, layers.Dense(2)])
 
 
+def with_a_scalar():
+    inputs = keras.Input((3,))
+    f = layers.Dense(2)(inputs)
+    return keras.Model(inputs, [f, keras.ops.sum(f)])
+
+
 def normalised(trainable=True):
     layer = layers.BatchNormalization()
     layer.trainable = trainable
@@ -233,7 +239,8 @@ def test_what_keras_inferred_of_a_model_is_what_tracing_it_shows(name):
         fixed,
         stateful,
         lambda: keras.Sequential([keras.Input((None, 3)), layers.Dense(2)]),
+        with_a_scalar,
     ],
 )
-def test_code_of_others_one_batch_size_and_open_lengths_are_traced(own):
+def test_code_of_others_one_batch_size_open_lengths_and_scalars_are_traced(own):
     assert not parts._was_built_for_any_size(own())
