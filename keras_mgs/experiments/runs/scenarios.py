@@ -100,9 +100,12 @@ def check_noise(settings):
     checks.choice("noise", settings.get("noise", "uniform"), NOISES)
 
 
-def noise(kind):
-    """The kind of noise in the settings of a run; that of records from before there were kinds."""
-    return {} if kind == "uniform" else {"noise": kind}
+LATER = {"noise": "uniform", "kind": "images", "target": None, "missing": 0.0}
+
+
+def later(**settings):
+    """Those that are not as in all records from before there were others."""
+    return {name: value for name, value in settings.items() if value != LATER[name]}
 
 
 def options(settings):

@@ -38,13 +38,7 @@ _SCENARIO = (
     "batch_size",
     "epochs",
 )
-_LATER = {  # not in records of their default
-    "noise": "uniform",
-    "kind": "images",
-    "target": None,
-    "missing": 0.0,
-}
-_ALL = (*_SCENARIO, "task", *_LATER)
+_ALL = (*_SCENARIO, "task", *scenarios.LATER)
 _AHEAD = ("ahead", "ahead_low", "ahead_high")  # of MGS, and the interval of it
 _FEWEST = 3  # runs that an interval is made of
 
@@ -80,7 +74,7 @@ def plan(data="digits", **given):
             "data": scenarios.identity(data),
             "task": samples.task,
             "corruption": chosen.corruption,
-            **_later(kind=samples.kind, target=chosen.target),
+            **scenarios.later(kind=samples.kind, target=chosen.target),
             "network": storage.word(scenarios.identity(network))
             if own.is_file(network)
             else network,
@@ -88,7 +82,7 @@ def plan(data="digits", **given):
             "strength": METHODS[method].strength,
             "training_size": len(samples.x_train),
             "label_noise": chosen.label_noise,
-            **_later(noise=chosen.noise, missing=chosen.missing),
+            **scenarios.later(noise=chosen.noise, missing=chosen.missing),
             "epochs": chosen.epochs,
             "batch_size": chosen.batch_size,
             "learning_rate": LEARNING_RATE,
@@ -98,11 +92,6 @@ def plan(data="digits", **given):
         for run in range(chosen.runs)
         for method in dict.fromkeys(methods)
     ]
-
-
-def _later(**settings):
-    """Those that are not as in all records from before there were others."""
-    return {name: value for name, value in settings.items() if value != _LATER[name]}
 
 
 def _check_network(network, samples):
@@ -192,7 +181,7 @@ def table(records):
         mean, std = by_run.mean(), by_run.std()
         rows.append(
             {
-                **_LATER,
+                **scenarios.LATER,
                 **cell,
                 "runs": len(runs),
                 "final": mean["final"],

@@ -66,8 +66,10 @@ def plan(data=None, **given):
             "strength": strength,
             "training_size": problem.training_size,
             "label_noise": problem.label_noise,
-            **scenarios.noise(chosen.noise if tasks[name] == "classification" else "uniform"),
-            **({"missing": chosen.missing} if chosen.missing else {}),
+            **scenarios.later(
+                noise=chosen.noise if tasks[name] == "classification" else "uniform",
+                missing=chosen.missing,
+            ),
             "optimizer": problem.optimizer,
             "learning_rate": problem.learning_rate,
             "batch_size": problem.batch_size,
