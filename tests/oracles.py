@@ -154,11 +154,10 @@ class AutomaticAlpha:
             return 0.0
         seen = max(epochs, self.count * self.every / 500)
         share = 0.6 * seen / (seen + 3)
-        ahead = min(math.log(4), max(0, 2 * (self.fast - self.ratio)))
         yielding = max(0, self._learnt() / self.peak) ** 4
         high, low = self._compared()
         left = 1 if low < 0 else min(1, low / high) if high > 0 else 0
-        return share * math.exp(self.ratio + ahead) * yielding * math.sqrt(left)
+        return share * math.exp(self.ratio) * yielding * math.sqrt(left)
 
     def _learn(self, loss, own, dealt, r):
         self.count += 1
@@ -176,7 +175,8 @@ class AutomaticAlpha:
             self.first = self.loss
         self.told = self.told or own != dealt
         if self.ratio is not None:
-            memory = 50 if self.fast > self.ratio else 1500
+            so_far = self.count * self.every
+            memory = max(so_far / 2, 50) if self.fast > self.ratio else 1500
             self.ratio += (1 - math.exp(-self.every / memory)) * (self.fast - self.ratio)
         elif started and self._learnt() > 0.05:
             self.since = self.since or self.count

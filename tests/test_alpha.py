@@ -69,7 +69,7 @@ def test_the_rule_is_what_a_plain_program_says_of_any_steps(steps, every):
     found = follow(steps, every)
     np.testing.assert_allclose(found, plainly(steps, every), rtol=1e-9, atol=1e-300)
     ratios = [a / b for *_, a, b in steps if 0 < a < math.inf and 0 < b < math.inf]
-    bound = alphas.SHARE * max(alphas.HEADROOM, math.exp(alphas.AHEAD)) * max(ratios)
+    bound = alphas.SHARE * alphas.HEADROOM * max(ratios)
     assert all(0 <= alpha <= bound * (1 + 1e-9) for alpha in found)
 
 
@@ -97,6 +97,19 @@ def test_alpha_comes_to_its_share_of_r():
         share = 0.6 * epochs / (epochs + 3)
         left = 0.5**0.5  # of the loss on dealt labels
         np.testing.assert_allclose(follow(steady, epoch=epoch)[-1], share * left * 1e-3, rtol=1e-2)
+
+
+def test_alpha_rises_ever_more_slowly_where_r_rises_with_it():
+    """Not by the same factor in the same time: with a memory of half the training, by a power."""
+    steps, reached = learning(2000), {}
+    state = tf.zeros(len(alphas.State._fields), "float64")
+    for i, step in enumerate(steps):
+        ratio = alphas.State(*state.numpy()).ratio
+        step[4] = step[3] / (1.2 * math.exp(ratio)) if ratio else step[4]  # r: 1.2 times what it was
+        state, _ = _update(state, tf.constant(step), 8, tf.constant(0))
+        reached[i + 1] = alphas.State(*state.numpy()).ratio
+    early, late = reached[1000] - reached[500], reached[2000] - reached[1000]
+    np.testing.assert_allclose([early, late], 2 * math.log(1.2) * math.log(2), rtol=2e-2)
 
 
 def test_alpha_vanishes_with_the_gradient_of_the_loss():

@@ -11,7 +11,6 @@ from keras_mgs.alpha.kinds import (
     warn_unlabelled,
 )
 from keras_mgs.alpha.rule import (
-    AHEAD,
     HEADROOM,
     SHARE,
     State,
@@ -23,7 +22,6 @@ from keras_mgs.alpha.rule import (
 )
 
 __all__ = [
-    "AHEAD",
     "AUTO",
     "HEADROOM",
     "SHARE",

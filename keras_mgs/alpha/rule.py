@@ -3,7 +3,7 @@
 A penalty stops the learning where its gradient balances the loss's. So α = share · r, with
 r = ‖∇ loss‖ / ‖∇ penalty‖. Without a penalty r falls while a network memorises, as tr K grows. With
 a penalty r settles where the two gradients keep their proportion. α follows a running mean of
-log r, which is quick to rise and slow to fall.
+log r, which is slow to fall, and rises ever more slowly: its memory there grows with the training.
 
 - The penalty waits until labels are learnt: until the loss is `LEARNT` below the loss on the same
   labels, dealt to other samples of the batch. Then it waits until r is steady, but at most as long
@@ -66,9 +66,8 @@ YIELDING = 4  # the power of what is learnt, relative to the most so far, with w
 LEFT = 0.5  # the power of what is left of the loss on dealt labels, with which α falls
 STEADY = 0.1  # r is steady where fast and slow means of log r differ by less
 HEADROOM = 1.7  # r rises under the penalty: the factor by which it is expected to
-LEAD = 2.0  # where r rises, α follows `ratio` and this times what the mean is still behind
-AHEAD = math.log(4)  # the most that is added to `ratio` for this
 LOSSES, FAST, SLOW, FALLING = 80, 50, 160, 1500  # memories of running means, in training steps
+RISING = 0.5  # the memory with which the ratio rises, in steps so far; at least FAST
 STARTING, EVERY = 4, 8  # the penalty begins after STARTING * EVERY steps at the earliest
 PATIENCE = 2  # r need not be steady after so many times the steps until labels were learnt
 LENGTHS = 0.2  # weight of a new length in the running mean of lengths
@@ -111,9 +110,11 @@ def update(old, losses, loss_length, penalty_length, every):
     patient = ops.logical_or(new.since == 0, count < PATIENCE * new.since)
     waits = ops.logical_and(ops.logical_not(steady), patient)
     begins = ops.logical_and(old.acts == 0, ops.logical_and(ready, ops.logical_not(waits)))
-    # By the mean: quick to rise by single values, the ratio would rise by noise alone.
+    # By the mean: quick to rise by single values, the ratio would rise by noise alone. As r rises
+    # with α, most with batch normalisation, a short memory would let both run ahead for ever.
     away = new.fast - old.ratio
-    away *= ops.where(away > 0, *ops.unstack(_shares_of_memory(every, [FAST, FALLING])))
+    memory = ops.where(away > 0, ops.maximum(RISING * count * every, FAST), FALLING)
+    away *= -ops.expm1(-every / memory)
     ratio = ops.where(begins, new.fast + math.log(HEADROOM), old.ratio)
     ratio = ops.where(old.acts > 0, old.ratio + away, ratio)
     acts = ops.where(begins, 1.0, old.acts)
@@ -154,9 +155,7 @@ def share(epochs, steps):
 def choose(state, share):
     """α for this `State` and share of r; 0 before the penalty acts."""
     yielding = ops.divide_no_nan(ops.maximum(learnt(state), 0.0), state.peak) ** YIELDING
-    # With batch normalisation r rises as α does: the mean alone would lag behind.
-    ratio = state.ratio + ops.clip(LEAD * (state.fast - state.ratio), 0.0, AHEAD)
-    alpha = share * ops.exp(ratio) * yielding * left(state) ** LEFT
+    alpha = share * ops.exp(state.ratio) * yielding * left(state) ** LEFT
     return ops.where(state.acts > 0, alpha, 0.0)
 
 
