@@ -3,7 +3,7 @@
 import functools
 import math
 
-from keras import Input, Model, Sequential, layers, regularizers
+from keras import Input, Model, Sequential, initializers, layers, regularizers
 
 
 def lenet5(input_shape, outputs, dropout=0.0, weight_decay=0.0):
@@ -88,7 +88,7 @@ def resnet18(input_shape, outputs):
 
 
 def transformer(input_shape, outputs, dropout=0.0, weight_decay=0.0, depth=4, heads=4):
-    """Transformer encoder of 64 units; 204,874 weights for 64 features and 10 classes.
+    """Transformer encoder of 64 units; 208,906 weights for 64 steps, 64 features and 10 classes.
 
     Args: as for `lenet5`, but
         input_shape: (steps, features); the rows of an image, or numbers, are taken as steps.
@@ -99,7 +99,15 @@ def transformer(input_shape, outputs, dropout=0.0, weight_decay=0.0, depth=4, he
     """
     width, l2 = 64, _l2(weight_decay)
     inputs = Input(input_shape)
-    x = layers.Dense(width, kernel_regularizer=l2)(_steps(inputs))
+    steps = _steps(inputs)
+    # A bias of its own for each step tells attention where it stands.
+    x = layers.EinsumDense(
+        "btf,fd->btd",
+        (steps.shape[1], width),
+        bias_axes="td",
+        bias_initializer=initializers.RandomNormal(stddev=0.02),
+        kernel_regularizer=l2,
+    )(steps)
     for _ in range(depth):
         y = layers.LayerNormalization()(x)
         y = layers.MultiHeadAttention(heads, width // heads, kernel_regularizer=l2)(y, y)

@@ -32,7 +32,7 @@ def test_a_network_has_the_documented_number_of_weights(name, shape, count):
     [
         (alexnet, (28, 28, 1), 28_513_994),
         (resnet18, (32, 32, 3), 11_173_962),  # as torchvision's with this stem
-        (transformer, (64, 64), 204_874),
+        (transformer, (64, 64), 208_906),
         (resnet, (28, 28, 1), 77_754),
     ],
 )
@@ -82,6 +82,14 @@ def test_the_steps_of_an_image_are_its_rows(name):
     series.set_weights(image.get_weights())
     x = np.random.default_rng(0).normal(size=(2, 6, 3, 2)).astype("float32")
     np.testing.assert_array_equal(image(x), series(x.reshape(2, 6, 6)))
+
+
+@pytest.mark.parametrize("name", ["transformer", "gru"])
+def test_the_order_of_steps_counts(name):
+    network = NETWORKS[name]((6, 3), 4)
+    x = np.random.default_rng(0).normal(size=(2, 6, 3)).astype("float32")
+    change = np.abs(network(x) - network(x[:, ::-1])).max()
+    assert change > 1e-3  # float32 rounds to less than 1e-5
 
 
 @pytest.mark.parametrize("name", NETWORKS)
