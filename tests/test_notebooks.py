@@ -23,6 +23,7 @@ SHORT = {
     "08_what_it_learnt_from": "epochs, seeds = 2, [0]",
 }
 
+FAST = ("01_quickstart", "05_your_own_model")  # the others take a minute and a half together
 every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 
@@ -30,7 +31,11 @@ def test_every_notebook_has_a_short_run():
     assert [path.stem for path in NOTEBOOKS] == list(SHORT)
 
 
-@every_notebook
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(p, marks=[] if p.stem in FAST else pytest.mark.slow) for p in NOTEBOOKS],
+    ids=lambda path: path.stem,
+)
 def test_a_notebook_runs(path):
     outputs = _outputs(SCRIPT["execute"](path, SHORT[path.stem]))
     assert any("image/png" in o.get("data", {}) for o in outputs)
