@@ -105,9 +105,8 @@ def test_alpha_rises_ever_more_slowly_where_r_rises_with_it():
     state = tf.zeros(len(alphas.State._fields), "float64")
     for i, step in enumerate(steps):
         ratio = alphas.State(*state.numpy()).ratio
-        step[4] = (
-            step[3] / (1.2 * math.exp(ratio)) if ratio else step[4]
-        )  # r: 1.2 times what it was
+        if ratio:  # r is 1.2 times what α follows
+            step[4] = step[3] / (1.2 * math.exp(ratio))
         state, _ = _update(state, tf.constant(step), 8, tf.constant(0))
         reached[i + 1] = alphas.State(*state.numpy()).ratio
     early, late = reached[1000] - reached[500], reached[2000] - reached[1000]

@@ -23,7 +23,7 @@ SHORT = {
     "08_what_it_learnt_from": "epochs, seeds = 2, [0]",
 }
 
-FAST = ("01_quickstart", "05_your_own_model")  # the others take a minute and a half together
+FAST = ("01_quickstart", "05_your_own_model")  # the others take two and a half minutes
 every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 

@@ -3,7 +3,7 @@
 A penalty stops the learning where its gradient balances the loss's. So α = share · r, with
 r = ‖∇ loss‖ / ‖∇ penalty‖. Without a penalty r falls while a network memorises, as tr K grows. With
 a penalty r settles where the two gradients keep their proportion. α follows a running mean of
-log r, which is slow to fall, and rises ever more slowly: its memory there grows with the training.
+log r, which is slow to fall, and rises ever more slowly, with a memory that grows with the training.
 
 - The penalty waits until labels are learnt: until the loss is `LEARNT` below the loss on the same
   labels, dealt to other samples of the batch. Then it waits until r is steady, but at most as long
@@ -57,7 +57,7 @@ class State(NamedTuple):
     length: Any
 
 
-# Chosen with a prototype, on problems of the kinds of `reproduce zoo`.
+# Chosen on problems of the kinds of `reproduce zoo`, RISING with it, the others with a prototype.
 SHARE = 0.6  # the share of r that α approaches with the epochs
 HALF = 3  # epochs after which the share is half of SHARE
 EPOCH = 500  # steps that count as an epoch where epochs are longer, or none are counted
