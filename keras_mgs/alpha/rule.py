@@ -3,7 +3,7 @@
 A penalty stops the learning where its gradient balances the loss's. So α = share · r, with
 r = ‖∇ loss‖ / ‖∇ penalty‖. Without a penalty r falls while a network memorises, as tr K grows. With
 a penalty r settles where the two gradients keep their proportion. α follows a running mean of
-log r, which is slow to fall, and rises ever more slowly, with a memory that grows with the training.
+log r, which is slow to fall, and rises ever more slowly, by a memory that grows with the training.
 
 - The penalty waits until labels are learnt: until the loss is `LEARNT` below the loss on the same
   labels, dealt to other samples of the batch. Then it waits until r is steady, but at most as long
